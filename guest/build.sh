@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the ready-made components from source: hello, hello-p3, faults, faults-p3, grpc, grpc-p3, and the native parts of JavaScript.
+# Builds the ready-made components from source: hello, hello-p3, faults, faults-p3, grpc, grpc-p3, stores, stores-p3, and the native parts of JavaScript.
 #
 #   guest/build.sh [--install] [OUTPUT_DIR]      OUTPUT_DIR: this folder, unless given
 #
@@ -80,7 +80,7 @@ PYTHON
 }
 
 mkdir -p "$output"
-for name in hello hello-p3 faults faults-p3 grpc grpc-p3 "${parts[@]}"; do
+for name in hello hello-p3 faults faults-p3 grpc grpc-p3 stores stores-p3 "${parts[@]}"; do
   built=$target_dir/$target/release/${name//-/_}.wasm
   without_names "$built" "$output/$name.wasm"
   size=$(wc -c <"$output/$name.wasm")

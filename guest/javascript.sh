@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the JavaScript guests that tests/javascript.rs asks, with `wasmhost build`: conformance, hono, itty.
+# Builds the JavaScript guests that tests/javascript*.rs ask, with `wasmhost build`: conformance, hono, itty, links, workers.
 #
 #   guest/javascript.sh [OUTPUT_DIR]        OUTPUT_DIR: target/javascript of the project, unless given
 #
@@ -10,6 +10,6 @@ set -euo pipefail
 # shellcheck source=guest/npm.sh
 . "$(dirname "${BASH_SOURCE[0]}")/npm.sh"
 prepare javascript javascript "$@"
-for name in conformance hono itty; do
+for name in conformance hono itty links workers; do
   "$wasmhost" build --no-install "$name" --output "$name.wasm"
 done

@@ -51,6 +51,8 @@ pub fn reader(version: &str) -> tempfile::NamedTempFile {
 }
 
 pub const VERSION: &str = "0.2.0-rc.1";
+/// The version that Spin has.
+const OLDER_VERSION: &str = "0.2.0-draft-2024-09-27";
 
 /// What the guest says of a value.
 fn shown(text: &str) -> &str {
@@ -67,7 +69,11 @@ pub fn value(server: &Server, host: &str, name: &str) -> String {
 
 #[test]
 fn an_app_finds_its_own_values_and_nothing_else() -> TestResult {
-    let guest = reader(VERSION);
+    [VERSION, OLDER_VERSION].into_iter().try_for_each(finds_its_own_values_and_nothing_else)
+}
+
+fn finds_its_own_values_and_nothing_else(version: &str) -> TestResult {
+    let guest = reader(version);
     let file = guest.path().to_str().ok_or("a path in UTF-8")?;
     let folder = Folder::new(
         &("[defaults]\nconfig = { color = \"blue\", mode = \"live\" }\n".to_owned()
@@ -91,6 +97,48 @@ fn an_app_finds_its_own_values_and_nothing_else() -> TestResult {
     // A component that does not import it sees nothing of its values.
     let environment = ask_until_loaded(server.address, "env.test", "/env");
     assert!(environment.status == 200 && !environment.text().contains("blue"), "{}", environment.text());
+    Ok(())
+}
+
+/// A guest of wasi 0.2 that answers with the variable of Spin whose name the path is, or with what the error says; 13 bytes of it,
+/// dots behind a shorter one.
+fn reader_of_variables() -> tempfile::NamedTempFile {
+    let more = wat::More {
+        component: r#"
+  (import "fermyon:spin/variables@2.0.0" (instance $variables
+    (type $error-shape (variant
+      (case "invalid-name" string) (case "undefined" string) (case "provider" string) (case "other" string)))
+    (export "error" (type $error (eq $error-shape)))
+    (export "get" (func (param "name" string) (result (result string (error $error)))))))
+  (core func $get (canon lower (func $variables "get") (memory $memory) (realloc $realloc)))
+"#,
+        imports: &[("get", "(param i32 i32 i32)")],
+        module: r#"(func $show (param $at i32) (param $length i32)
+      (memory.fill (i32.const 288) (i32.const 46) (i32.const 13))
+      (if (i32.gt_u (local.get $length) (i32.const 13)) (then (local.set $length (i32.const 13))))
+      (memory.copy (i32.const 288) (local.get $at) (local.get $length)))
+    (func $variable (param $at i32) (param $length i32)
+      (call $get (local.get $at) (local.get $length) (global.get $result))
+      (if (i32.load8_u (global.get $result))
+        (then (call $show (i32.load offset=8 (global.get $result)) (i32.load offset=12 (global.get $result))))
+        (else (call $show (i32.load offset=4 (global.get $result)) (i32.load offset=8 (global.get $result))))))
+"#,
+        handle: r#"(call $variable (i32.add (i32.load offset=4 (global.get $result)) (i32.const 1))
+        (i32.sub (i32.load offset=8 (global.get $result)) (i32.const 1)))"#,
+    };
+    more.file()
+}
+
+#[test]
+fn a_component_of_spin_finds_the_same_values_as_variables() -> TestResult {
+    let guest = reader_of_variables();
+    let file = guest.path().to_str().ok_or("a path in UTF-8")?;
+    let server = Server::start(file, &["--config-value", "greeting=hello", "--config-value", "empty="]);
+    for (name, expected) in
+        [("greeting", "hello"), ("empty", ""), ("other", "no variable h"), ("Greeting", "\"Greeting\" is")]
+    {
+        assert_eq!(shown(&get(server.address, &format!("/{name}")).text()), expected, "{name}");
+    }
     Ok(())
 }
 

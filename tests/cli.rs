@@ -60,6 +60,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--admin",
         "--config-value",
         "--secret",
+        "--store",
         "--proxy-protocol",
         "--static",
         "--tls-cert",

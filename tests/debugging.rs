@@ -269,9 +269,34 @@ fn a_new_typescript_project_has_types_that_refuse_a_wrong_use() -> TestResult {
         ("return new Response('', { staus: 404 });", Some("Did you mean to write 'status'?")),
         ("return new Response(`${crypto.subtle.timingSafeEqual(new Uint8Array(1), new ArrayBuffer(1))}`);", None),
         ("return 'a string';", Some("is not assignable to type 'Promise<Response>'")),
+        ("return (await caches.default.match(request)) ?? new Response();", None),
     ] {
         refuses(&handler(body), error)?;
     }
+    // Bindings, and an application as it is written for Workers.
+    let bound = |body: &str| {
+        format!(
+            "interface Bound {{ KV: KVNamespace; OTHER: Fetcher }}\nexport default {{ async scheduled(run, env, ctx) {{ {body} }} }} satisfies ExportedHandler<Bound>;\n"
+        )
+    };
+    for (body, error) in [
+        (
+            "const n: number = (await env.KV.get<{ n: number }>(run.cron, 'json'))!.n; await env.KV.put('a', `${n}`, { expirationTtl: 60 });",
+            None,
+        ),
+        (
+            "for (const key of (await env.KV.list<string>()).keys) ctx.waitUntil(env.KV.delete(key.name + key.metadata?.length));",
+            None,
+        ),
+        ("await env.OTHER.fetch('http://any/', { method: 'POST' });", None),
+        ("await env.KV.get('a', 'xml');", Some("No overload matches this call")),
+        ("await env.KV.put('a', 'b', { ttl: 60 });", Some("'ttl' does not exist in type 'KVNamespacePutOptions'")),
+        ("await env.KV.put('a', { b: 1 });", Some("'b' does not exist in type")),
+        ("return run.scheduled;", Some("Property 'scheduled' does not exist on type 'ScheduledController'")),
+    ] {
+        refuses(&bound(body), error)?;
+    }
+    refuses(include_str!("../guest/javascript/links/src/index.ts"), None)?;
     // With `@types/node` beside the web's types, which stay as they are.
     let settings = folder.join("tsconfig.json");
     fs::write(&settings, fs::read_to_string(&settings)?.replace("\"types\": []", "\"types\": [\"node\"]"))?;

@@ -136,7 +136,7 @@ fn a_project_of_workers_is_built_as_its_wrangler_toml_says_and_told_what_is_not_
     write("package.json", r#"{"name": "made"}"#)?;
     write(
         "wrangler.toml",
-        "name = \"made\"\nmain = \"worker.js\"\n[vars]\nA = \"1\"\n[[kv_namespaces]]\nbinding = \"B\"\n",
+        "name = \"made\"\nmain = \"worker.js\"\n[vars]\nA = \"1\"\n[[kv_namespaces]]\nbinding = \"B\"\n[[d1_databases]]\nbinding = \"D\"\n",
     )?;
     write("page.html", "<p>from a file</p>")?;
     write("query.sql", "SELECT 1")?;
@@ -147,8 +147,10 @@ fn a_project_of_workers_is_built_as_its_wrangler_toml_says_and_told_what_is_not_
     )?;
     let output = wasmhost(dir.path(), &["build", "--no-install"]);
     assert!(output.status.success(), "{}", said(&output));
-    let warning = "warning: what wrangler.toml says of vars, kv_namespaces is not read: `env` has what --env and --env-file grant\n";
-    assert!(said(&output).contains(warning), "{}", said(&output));
+    let told = "warning: what wrangler.toml says of d1_databases is not read: `env` has none of it\n\
+        note: what wrangler.toml names is there if the host grants it. In wasmhost.toml, below the `[[app]]` of made:\n\
+        \u{20} stores = [\"B\"]\n";
+    assert!(said(&output).contains(told), "{}", said(&output));
 
     write("worker.js", "export default class { fetch() { return new Response('x'); } }\n")?;
     let output = wasmhost(dir.path(), &["build", "--no-install"]);

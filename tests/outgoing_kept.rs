@@ -117,6 +117,14 @@ fn serve(mut stream: TcpStream, number: usize, seen: &Seen) -> Option<()> {
                 answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")?;
                 seen.note(number, "said more");
             }
+            // Its body is longer than it says.
+            "longer" => answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok, and more")?,
+            // Its body is shorter than it says: the next answer seems to be a part of it.
+            "shorter" => {
+                answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nok")?;
+                thread::sleep(Duration::from_millis(50));
+                return None;
+            }
             "says-close" => {
                 answer(&mut stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")?;
             }
@@ -251,6 +259,14 @@ fn a_connection_is_not_used_again_when_one_side_has_had_enough() -> TestResult {
             }
             assert_eq!(upstream.seen.connections(), 3, "{component} {path}: {:?}", upstream.seen.all());
         }
+        // A body that is longer, or shorter, than it says.
+        let upstream = Upstream::start()?;
+        for _ in 0..3 {
+            assert_eq!(upstream.fetched(&server, "/longer").text(), "ok", "{component}");
+            let shorter = upstream.fetched(&server, "/shorter");
+            assert!(!(shorter.status == 200 && shorter.whole), "{component}: {shorter:?}");
+        }
+        assert_eq!(upstream.seen.connections(), 6, "{component}: {:?}", upstream.seen.all());
         // A response that the guest does not read to its end.
         let upstream = Upstream::start()?;
         for _ in 0..3 {

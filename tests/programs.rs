@@ -8,7 +8,7 @@ use crate::grpc;
 use crate::support::{Connection, Server, TestResult, command, facility, get, request};
 use crate::table::{FIRST_START_CEILING, build, copy, variables};
 
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guest/programs").join(name)
 }
 
@@ -184,4 +184,37 @@ fn a_go_program_serves_grpc() -> TestResult {
     grpc::keeps_to_deadlines(component)?;
     grpc::is_one_frame(component);
     grpc::ends_with_its_client(component)
+}
+
+/// The same notes with the interfaces of Spin 2 and of Spin 4: in a store, under a title that a variable has.
+#[test(needs(Toolchains))]
+fn components_for_spin_keep_values_and_read_variables() -> TestResult {
+    let toolchains = facility::toolchains();
+    for name in ["spin-2", "spin-4"] {
+        let work = tempfile::tempdir()?;
+        let folder = work.path().join("project");
+        copy(&program(name), &folder, name)?;
+        build(&toolchains, &folder)?;
+        let component = folder.join("spin-notes.wasm");
+        let data = work.path().join("data");
+        let flags = ["--data-dir", text_of(&data), "--store", "default", "--config-value", "title=Notes"];
+        let mut server = Server::start(text_of(&component), &flags);
+        for (path, note) in [("/b", "second"), ("/a", "first"), ("/c-d", "ä")] {
+            assert_eq!(request(server.address, "PUT", path, note.as_bytes()).status, 201, "{name}");
+        }
+        assert_eq!(get(server.address, "/").text(), "Notes: /a /b /c-d", "{name}");
+        assert_eq!((get(server.address, "/a").text(), get(server.address, "/c").status), ("first".to_owned(), 404));
+        let head = |path: &str| request(server.address, "HEAD", path, b"").status;
+        assert_eq!((head("/a"), head("/c")), (200, 404), "{name}");
+        assert_eq!(request(server.address, "DELETE", "/a", b"").status, 200, "{name}");
+        server.signal("TERM");
+        assert!(server.wait_for_exit().success());
+        let server = Server::start(text_of(&component), &flags);
+        assert_eq!(get(server.address, "/").text(), "Notes: /b /c-d", "{name}: after a restart");
+        drop(server);
+        let without = Server::start(text_of(&component), &[]);
+        assert_eq!(get(without.address, "/a").status, 500, "{name}");
+        assert!(!without.records(|record| record.to_string().contains("`--store default`")).is_empty(), "{name}");
+    }
+    Ok(())
 }

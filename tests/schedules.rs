@@ -356,3 +356,48 @@ fn the_settings_that_hold_are_shown_with_the_next_times() -> TestResult {
     assert_eq!(shown(&folder.path().join("again.toml")), text);
     Ok(())
 }
+
+#[test]
+fn a_schedule_is_run_by_hand() -> TestResult {
+    let file = app("jobs", "faults.wasm", "jobs.test/*", "")
+        + &schedule("good", "0 0 1 1 *", "/hello", "")
+        + &schedule("bad", "0 0 1 1 *", "/trap", "")
+        + &schedule("long", "0 0 1 1 *", "/sleep?ms=3000", "");
+    let folder = Folder::new(&file)?;
+    let runtime = tempfile::tempdir()?;
+    let mut host = folder.command(&["--control", "auto"]);
+    host.env("XDG_RUNTIME_DIR", runtime.path()).env_remove("RUNTIME_DIRECTORY");
+    let server = Server::spawn(host);
+    assert_eq!(ask_until_loaded(server.address, "jobs.test", "/hello").status, 200);
+    let asked = |app: &str, name: &str| {
+        let mut asked = command();
+        asked.args(["schedule", "run", app, name]).env("XDG_RUNTIME_DIR", runtime.path());
+        asked.env("TMPDIR", runtime.path()).env_remove("RUNTIME_DIRECTORY");
+        run(asked)
+    };
+    let good = asked("jobs", "good");
+    assert!(good.code == Some(0) && good.stdout.starts_with("jobs/good: done after "), "{good:?}");
+    assert!(good.stdout.ends_with(", status 200\n"), "{good:?}");
+    let bad = asked("jobs", "bad");
+    assert!(bad.code == Some(1) && bad.stdout.contains("fault after ") && bad.stdout.contains("(trap)"), "{bad:?}");
+    assert_eq!(
+        (count(&state(&server, "jobs", "good"), "runs"), count(&state(&server, "jobs", "bad"), "faults")),
+        (1, 1)
+    );
+    for (app, name, words) in [
+        ("jobs", "other", "the app has no schedule `other`"),
+        ("other", "good", "there is no app `other`"),
+        ("../jobs", "good", "there is no schedule"),
+    ] {
+        let refused = asked(app, name);
+        assert!(refused.code == Some(1) && refused.stderr.contains(words), "{refused:?}");
+    }
+    std::thread::scope(|threads| {
+        let long = threads.spawn(|| asked("jobs", "long"));
+        eventually("it runs", || count(&state(&server, "jobs", "long"), "running") == 1);
+        let second = asked("jobs", "long");
+        assert!(second.code == Some(1) && second.stderr.contains("a run of it is under way"), "{second:?}");
+        assert_eq!(long.join().ok().and_then(|long| long.code), Some(0));
+    });
+    Ok(())
+}

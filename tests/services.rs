@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::abandoned::reset;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
 use crate::support::{Connection, FAULTS, Response, Server, TestResult, command, eventually, message, run};
 
@@ -96,19 +97,27 @@ fn bodies_of_any_length_go_both_ways() -> TestResult {
         let folder = Folder::new(&two(caller, "", callee, ""))?;
         let server = folder.serve(&[]);
         wait_until_loaded(&server);
-        for bytes in [0, 1, 5_000_000_usize] {
-            let what = format!("{caller} sends {bytes} bytes to {callee}");
-            let body: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+        let post = |path: &str, body: &[u8]| {
+            let (url, bytes) = (encoded(&format!("http://called.wasmhost.internal{path}")), body.len());
             let mut client = Connection::open(server.address);
-            let url = encoded("http://called.wasmhost.internal/echo");
             client.send(format!(
                 "POST /fetch-post?url={url} HTTP/1.1\r\nHost: caller.test\r\nContent-Length: {bytes}\r\n\r\n"
             ));
-            client.send(&body);
-            let response = client.response();
-            assert_eq!((response.status, response.header("x-upstream-status")), (200, Some("200")), "{what}");
+            client.send(body);
+            client.response()
+        };
+        // (The caller of WASI 0.2 sends all before it reads: what comes back meanwhile must fit into buffers.)
+        let most = if caller == "faults.wasm" { 20_000 } else { 5_000_000 };
+        for bytes in [0, 1, most] {
+            let what = format!("{caller} sends {bytes} bytes to {callee}");
+            let body: Vec<u8> = (0..bytes).map(|at: usize| (at % 251) as u8).collect();
+            let response = post("/echo", &body);
+            let statuses = (response.status, response.header("x-upstream-status"));
+            assert_eq!(statuses, (200, Some("200")), "{what}: {}", response.text());
             assert!(response.whole && response.body == body, "{what}: {} bytes came", response.body.len());
         }
+        let counted = post("/body-size", &vec![b'x'; 5_000_000]);
+        assert!(counted.text().contains("5000000"), "{caller} {callee}: {}", counted.text());
         let streamed = called(&server, "/stream?chunks=50&bytes=100000&ms=1");
         assert!(streamed.whole && streamed.body.len() == 5_000_000, "{caller} {callee}: {}", streamed.body.len());
     }
@@ -226,7 +235,7 @@ fn the_caller_pays_and_the_one_that_is_called_ends_with_it() -> TestResult {
         let path = fetch("http://called.wasmhost.internal/sleep?ms=600000");
         client.send(format!("GET {path} HTTP/1.1\r\nHost: caller.test\r\n\r\n"));
         eventually("it is called", || status_of(&server, "called")["in_flight"] == 1);
-        drop(client);
+        reset(client);
         eventually(&format!("{what}: it was called for nobody"), is_idle);
         assert_eq!(called(&server, "/hello").text(), "Hello, World!", "{what}");
     }
@@ -249,7 +258,7 @@ fn a_client_that_does_not_read_slows_the_one_that_is_called() -> TestResult {
         assert_eq!(status_of(&server, "called")["in_flight"], 1, "{what}: it has given all that nobody reads");
         let memory = server.status()["instance_memory_bytes"].as_u64().unwrap_or_default();
         assert!(memory < 100_000_000, "{what}: {memory} bytes");
-        drop(client);
+        reset(client);
         eventually("both have ended", || {
             ["caller", "called"].iter().all(|name| status_of(&server, name)["in_flight"] == 0)
         });

@@ -8,11 +8,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("config", &[]),
     ("confine", &["base", "config"]),
-    ("acme", &["base", "config", "confine"]),
-    ("sandbox", &["base", "config", "confine"]),
-    ("serve", &["base", "config", "sandbox"]),
     ("storage", &["base"]),
-    ("supervise", &["acme", "base", "config", "confine", "sandbox", "serve"]),
+    ("acme", &["base", "config", "confine"]),
+    ("sandbox", &["base", "config", "confine", "storage"]),
+    ("serve", &["base", "config", "sandbox"]),
+    ("supervise", &["acme", "base", "config", "confine", "sandbox", "serve", "storage"]),
     ("toolchain", &["sandbox"]),
 ];
 
@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config/src/host_name.rs", &[]),
     ("config/src/links.rs", &[]),
     ("config/src/routes", &["host_name"]),
+    ("config/src/stores.rs", &["parse"]),
     // (Its tests.)
     ("confine/src/cage.rs", &["fixtures"]),
     ("confine/src/calls.rs", &["cage"]),
@@ -94,10 +95,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage/src/asked.rs", &["error", "operation"]),
     ("storage/src/backend.rs", &["error", "operation"]),
     ("storage/src/codec.rs", &["asked", "error", "operation"]),
+    ("storage/src/command_socket.rs", &[]),
     ("storage/src/error.rs", &[]),
     ("storage/src/file.rs", &["error"]),
     ("storage/src/operation.rs", &["error"]),
     ("storage/src/record.rs", &["operation"]),
+    ("storage/src/redis/address.rs", &[]),
+    ("storage/src/redis/command.rs", &["error", "operation"]),
+    ("storage/src/redis/refusal.rs", &["error"]),
     ("storage/src/remote.rs", &["asked", "backend", "codec", "error", "operation"]),
     ("supervise/src/schedules", &["schedules"]),
     ("supervise/src/schedules.rs", &[]),
@@ -115,6 +120,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/apps", &["backend", "loader"]),
     ("supervise/src/host_status.rs", &["schedules", "shutdown::Phase"]),
     ("supervise/src/admin", &["apps::book::AppState", "host_status", "schedules"]),
+    ("supervise/src/control", &["admin", "host_status", "schedules"]),
+    ("supervise/src/service_manager.rs", &[]),
     ("supervise/src/threads.rs", &["backend", "listening", "loader"]),
     ("supervise/src/listening.rs", &[]),
     (
@@ -126,7 +133,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 12] = [
+const SPEAK_HYPER: [&str; 13] = [
     "acme/src/client.rs",
     "serve/src/http/forward.rs",
     "serve/src/http/forward/connections.rs",
@@ -140,6 +147,7 @@ const SPEAK_HYPER: [&str; 12] = [
     "serve/src/http2/connection.rs",
     "serve/src/http2/streams.rs",
     "supervise/src/admin.rs",
+    "supervise/src/control/client.rs",
 ];
 
 /// Longer files have a second idea in them.
@@ -318,6 +326,9 @@ fn repository(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
+/// Interfaces of wasi of which no crate that the host has carries both versions, written by us.
+const WRITTEN_AFTER_WASI: [&str; 2] = ["keyvalue-draft.wit", "keyvalue-draft2.wit"];
+
 /// The WIT of wasi comes from the pinned crates when the host is built (`host/toolchain/build.rs`), and no binary is large.
 #[test]
 fn the_repository_holds_only_what_we_wrote_and_small_binaries_of_it() {
@@ -328,10 +339,11 @@ fn the_repository_holds_only_what_we_wrote_and_small_binaries_of_it() {
     assert!(wit.len() >= 3, "our own worlds: {wit:?}");
     for path in wit {
         let text = std::fs::read_to_string(path).expect("a text");
-        assert!(!text.contains("package wasi:"), "{} is of others", path.display());
+        let is_ours = WRITTEN_AFTER_WASI.iter().any(|ours| path.ends_with(Path::new("wit").join(ours)));
+        assert!(is_ours || !text.contains("package wasi:"), "{} is of others", path.display());
     }
     let guests: Vec<&PathBuf> = files.iter().filter(|path| ends(path, "wasm")).collect();
-    assert_eq!(guests.len(), 10, "the guests that guest/build.sh builds: {guests:?}");
+    assert_eq!(guests.len(), 12, "the guests that guest/build.sh builds: {guests:?}");
     for path in guests {
         let bytes = path.metadata().expect("a file").len();
         let max = match path.file_name().and_then(|name| name.to_str()) {

@@ -1,8 +1,9 @@
-// Makes a component of an application: node build.mjs ENTRY OUTPUT MANAGER [--profile] [--ignores=KEYS]
+// Makes a component of an application: node build.mjs ENTRY OUTPUT MANAGER [--profile]
 //
 // With --profile, the component tells how long its functions run. ENTRY exports the application by default, or adds a listener for
-// `fetch`. MANAGER is the project's package manager, for hints. KEYS are those of wrangler.toml that are not read. esbuild and
-// componentize-js are taken from the node_modules of the present folder or of one above it.
+// `fetch`. MANAGER is the project's package manager, for hints. esbuild and componentize-js are taken from the node_modules of the
+// present folder or of one above it. Beside this file are bindings.json, what the application finds in its `env`, and notes.txt, what
+// to say of that.
 
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -28,13 +29,20 @@ const STREAMS = { name: 'web-streams-polyfill', version: '4.3.0' };
 const ESBUILD = { name: 'esbuild' };
 const ACORN = { name: 'acorn' };
 
-// What comes with applications that have all of these words in them: a module that is loaded first, and what native parts
-// (`wit/deps`) the world has then, with what they need themselves.
+// What comes with applications that have all of these words in them, or something of this kind in their `env`: a module that is
+// loaded first, what the world has then: native parts (`wit/deps`), with what they need themselves, and what only the host can do; and
+// what to say of it.
+const STORES = ['wasmhost:keyvalue/entries@0.1.0'];
+const OF_CACHES = 'note: `caches` keeps responses in the store `cache`: `stores = ["cache"]` of the app in wasmhost.toml grants it\n';
 const STREAM = 'CompressionStream|DecompressionStream';
 const PARTS = [
   { words: ['subtle'], module: 'crypto/install.js', imports: ['wasi:random/random@0.2.10', 'wasmhost:native/crypto@0.1.0'] },
   { words: [STREAM], module: 'compression.js', imports: ['wasmhost:compression/deflate@0.1.0'] },
   { words: [STREAM, 'brotli'], imports: ['wasmhost:compression/brotli@0.1.0'] },
+  { words: ['caches\\??\\.(?:default|open)'], module: 'workers/install-caches.js', imports: STORES, note: OF_CACHES },
+  { kind: 'kv', module: 'workers/install-kv.js', imports: STORES },
+  { kind: 'services', module: 'workers/install-services.js', imports: [] },
+  { kind: 'vars', module: 'workers/install-vars.js', imports: [] },
 ];
 
 // The host's functions reach all memory of the guest, keys too: only the runtime has them. `import()` of an application, which
@@ -107,11 +115,15 @@ async function bundle(entry, output, isProfiled) {
   const node = nodeModules(join(here, 'src'));
   const pattern = urlPattern(join(here, 'src'));
   let classes;
+  const bindings = JSON.parse(await readFile(join(here, 'bindings.json'), 'utf8'));
+  // Data for modules of the runtime, by their names.
   const tables = {
-    name: 'classes',
+    name: 'tables',
     setup: ({ onResolve, onLoad }) => {
-      onResolve({ filter: /^wasmhost:classes$/ }, ({ path }) => ({ path, namespace: 'wasmhost' }));
-      onLoad({ filter: /^wasmhost:classes$/, namespace: 'wasmhost' }, () => ({ contents: JSON.stringify(classes), loader: 'json' }));
+      onResolve({ filter: /^wasmhost:(classes|bindings)$/ }, ({ path }) => ({ path, namespace: 'wasmhost' }));
+      onLoad({ filter: /^/, namespace: 'wasmhost' }, ({ path }) => {
+        return { contents: JSON.stringify(path === 'wasmhost:classes' ? classes : bindings), loader: 'json' };
+      });
     },
   };
   // `installs` puts something in the place of globals, before the application's modules run.
@@ -153,7 +165,9 @@ async function bundle(entry, output, isProfiled) {
     const inject = isProfiled ? [join(here, 'src', 'profile.js')] : [];
     made = await make({ legalComments: 'none', inject });
     const code = outputOf(made, '.js');
-    parts = PARTS.filter(({ words }) => words.every((word) => has(code, word)));
+    parts = PARTS.filter(({ words, kind }) =>
+      kind === undefined ? words.every((word) => has(code, word)) : Object.keys(bindings[kind]).length > 0,
+    );
     classes = classesOf(code);
     const usesPattern = has(code, 'URLPattern');
     if (usesPattern && pattern.warning !== undefined) process.stderr.write(pattern.warning);
@@ -177,6 +191,7 @@ async function bundle(entry, output, isProfiled) {
     throw new Failure(hint === undefined ? '' : `hint: ${hint}\n`);
   }
   await show(made.warnings, 'warning');
+  for (const { note } of parts) if (note !== undefined) process.stderr.write(note);
   const [map, code] = [outputOf(made, '.map'), withShallowAsync(outputOf(made, '.js'))];
   const { sources, mappings, names: renamed } = JSON.parse(map);
   const names = sources.map((source) => {
@@ -281,7 +296,7 @@ const worldOf = (parts) =>
     'package wasmhost:javascript@0.1.0;',
     'world application {',
     '  include handler;',
-    ...parts.flatMap(({ imports }) => imports.map((name) => `  import ${name};`)),
+    ...[...new Set(parts.flatMap(({ imports }) => imports))].map((name) => `  import ${name};`),
     '}\n',
   ].join('\n');
 
@@ -341,10 +356,7 @@ async function main() {
   const [entry, output, manager, ...flags] = process.argv.slice(2);
   if (manager === undefined) fail('ENTRY, OUTPUT and MANAGER are not named', 'node build.mjs src/index.js app.wasm npm');
   useManager(manager);
-  const ignores = flags.find((flag) => flag.startsWith('--ignores='))?.slice('--ignores='.length);
-  if (ignores !== undefined) {
-    process.stderr.write(`warning: what wrangler.toml says of ${ignores} is not read: \`env\` has what --env and --env-file grant\n`);
-  }
+  process.stderr.write(await readFile(join(here, 'notes.txt'), 'utf8'));
   if (!existsSync(entry)) fail(`there is no ${entry}`, 'name the module that exports the application by default');
   const work = mkdtempSync(join(tmpdir(), 'wasmhost-js-'));
   const clear = () => rmSync(work, { recursive: true, force: true });

@@ -14,8 +14,8 @@ use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
-    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, NewArgs, Parsed, ServeArgs, WitArgs,
-    parse,
+    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, KvArgs, NewArgs, Parsed, PsArgs,
+    ServeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -27,7 +27,7 @@ use wasmhost_supervise::primary::{Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
-    build as build_project, compile, completions, componentize, config, dev, inspect, new, serve, wit,
+    build as build_project, compile, completions, componentize, config, dev, hosts, inspect, kv, new, serve, wit,
 };
 use crate::exit::{FAILED, USAGE};
 
@@ -52,12 +52,18 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Dev(args)), .. } => run_dev(&args, mistakes),
             Cli { command: Some(_), .. } if !mistakes.is_empty() => wrong_usage(&mistakes),
             Cli { command: Some(Command::Config(args)), .. } => run_config(&args.command),
+            Cli { command: Some(Command::Kv(args)), .. } => run_kv(&args),
             Cli { command: Some(Command::New(args)), .. } => run_new(&args),
             Cli { command: Some(Command::Build(args)), .. } => run_build(&args),
             Cli { command: Some(Command::Componentize(args)), .. } => ended(componentize::run(&args)),
             Cli { command: Some(Command::Wit(args)), .. } => run_wit(&args),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
             Cli { command: Some(Command::Inspect(args)), .. } => run_inspect(&args),
+            Cli { command: Some(Command::Ps(args)), .. } => run_ps(&args),
+            Cli { command: Some(Command::Status(args)), .. } => of_host(hosts::status(&args)),
+            Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
+            Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
+            Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
         },
     }
@@ -176,6 +182,20 @@ fn run_config(command: &ConfigCommand) -> ExitCode {
     }
 }
 
+fn run_kv(args: &KvArgs) -> ExitCode {
+    match kv::run(args, &mut std::io::stdout().lock(), &tell) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough (`wasmhost kv list … | head`).
+        Err(kv::KvError::Stream { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(kv::KvError::File(mistakes)) => wrong_file(&mistakes),
+        Err(error @ kv::KvError::Usage(_)) => {
+            failed(&error, error.hint());
+            ExitCode::from(USAGE)
+        }
+        Err(error) => failed(&error, error.hint()),
+    }
+}
+
 /// The mistakes in a `wasmhost.toml`.
 fn wrong_file(mistakes: &[Mistake]) -> ExitCode {
     for mistake in mistakes {
@@ -183,6 +203,28 @@ fn wrong_file(mistakes: &[Mistake]) -> ExitCode {
     }
     tell("hint: `wasmhost config schema` lists the keys of the file, with units and defaults\n");
     ExitCode::from(USAGE)
+}
+
+fn run_ps(args: &PsArgs) -> ExitCode {
+    let shown = hosts::ps(args);
+    let printed = print(shown.text.as_bytes());
+    for reason in &shown.silent {
+        tell(&format!("error: {reason}\n"));
+    }
+    if shown.silent.is_empty() { printed } else { ExitCode::from(FAILED) }
+}
+
+/// The end of a command for a host that runs.
+fn of_host(outcome: Result<hosts::HostShown, hosts::HostCommandError>) -> ExitCode {
+    match outcome {
+        Ok(hosts::HostShown { text, failed: false }) => print(text.as_bytes()),
+        Ok(hosts::HostShown { text, .. }) => {
+            // What failed is in it.
+            let _ = print(text.as_bytes());
+            ExitCode::from(FAILED)
+        }
+        Err(error) => failed(&error, &error.hint()),
+    }
 }
 
 fn run_new(args: &NewArgs) -> ExitCode {

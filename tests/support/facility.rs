@@ -54,6 +54,10 @@ facilities! {
     Haproxy = "haproxy", server_program("haproxy");
     /// The proxy; it only reads a configuration here.
     Caddy = "caddy", succeeds("caddy", &["version"]);
+    /// Scrapes metrics, and checks rules for alerts.
+    Prometheus = "prometheus", succeeds("sh", &["-c", "prometheus --version && promtool --version"]);
+    /// A server of stores; the tests of the crate `storage` need it.
+    Redis = "redis-server", succeeds("redis-server", &["--version"]);
     /// A client of HTTP/2, and one that sends many requests.
     Nghttp2 = "nghttp2-client", succeeds("sh", &["-c", "nghttp --version && h2load --version"]);
     /// A client of HTTP/2.

@@ -5,6 +5,7 @@
 import './globals.js';
 import * as app from 'wasmhost:app';
 
+import { bound, vars } from './bindings.js';
 import { takeBody } from './body.js';
 import { environmentOf, fieldsOf, isDevelopment } from './development.js';
 import { has, without } from './fields.js';
@@ -16,12 +17,14 @@ import { incoming } from './request.js';
 import { listOfResponse, Response } from './response.js';
 import { INNER } from './shape.js';
 import { dropRequest, keptOutparam, plainTextList, respond, respondWhole, WHOLE_MAX } from './wasi.js';
+import { eventOf } from './workers/scheduled.js';
 
 const fetchOf = () => {
   const exported = app.default;
   if (typeof exported?.fetch === 'function') return (request, env, ctx) => exported.fetch(request, env, ctx);
   if (typeof exported === 'function' && exported.prototype === undefined) return exported;
   if (listeners.length > 0) return answerEvent;
+  if (typeof exported?.scheduled === 'function') return () => new Response('this application answers no requests\n', { status: 404 });
   const what =
     exported === undefined
       ? 'nothing is exported by default'
@@ -31,10 +34,12 @@ const fetchOf = () => {
   // `build.mjs` knows these words.
   throw new Error(`the application has no handler: ${what}`);
 };
-const answer = fetchOf();
+const answerRequest = fetchOf();
+const answer = typeof app.default?.scheduled === 'function' ? answerOrRun : answerRequest;
 
 // Read by an instance's first request: what the build's environment was is of no interest.
 let env = null;
+const makeEnv = () => ({ ...vars, ...environmentOf(), ...bound });
 
 const ignore = () => {};
 
@@ -72,12 +77,23 @@ function answerEvent(request, _, ctx) {
   return undefined;
 }
 
+function answerOrRun(request, env, ctx) {
+  const event = eventOf(request);
+  return event === null ? answerRequest(request, env, ctx) : run(event, env, ctx);
+}
+
+// A run of a schedule. The host hears that it went well when all of it has.
+async function run(event, env, ctx) {
+  await app.default.scheduled(event, env, ctx);
+  return (await settle(ctx)) ? new Response(null, { status: 204 }) : new Response('what was given to ctx.waitUntil failed\n', { status: 500 });
+}
+
 export function handle(request, outparam) {
   beginCall();
   const call = { request: incoming(request), outparam, ctx: new Context() };
   let given;
   try {
-    given = answer(call.request, (env ??= environmentOf()), call.ctx);
+    given = answer(call.request, (env ??= makeEnv()), call.ctx);
     if (given instanceof Promise) return given.then((response) => finish(call, response), (error) => finish(call, failure(error)));
   } catch (error) {
     given = failure(error);
@@ -92,19 +108,28 @@ function finish(call, response) {
   return linger(call, rest);
 }
 
+// Waits for all that was given to `waitUntil`, and tells what failed of it; whether all went well.
+async function settle(ctx) {
+  let isWell = true;
+  while (ctx[INNER] !== null) {
+    const tasks = ctx[INNER];
+    ctx[INNER] = null;
+    for (const { status, reason } of await Promise.allSettled(tasks)) {
+      if (status === 'fulfilled') continue;
+      isWell = false;
+      tell(reason);
+    }
+  }
+  return isWell;
+}
+
 async function linger(call, rest) {
   try {
     await rest;
   } catch (error) {
     tell(error);
   }
-  while (call.ctx[INNER] !== null) {
-    const tasks = call.ctx[INNER];
-    call.ctx[INNER] = null;
-    for (const { status, reason } of await Promise.allSettled(tasks)) {
-      if (status === 'rejected') tell(reason);
-    }
-  }
+  await settle(call.ctx);
   end(call);
   if (isDevelopment()) {
     await microtasksOver();

@@ -1,10 +1,11 @@
 //! Outgoing HTTP requests, and the upstream's answer passed on.
 
 use std::mem;
+use std::time::Duration;
 
 use verbs::{Reply, Url, tally};
 use wasip3::http::client;
-use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, RequestOptions, Response, Scheme};
 use wasip3::wit_bindgen::{FutureReader, StreamReader};
 use wasip3::wit_future;
 
@@ -26,6 +27,23 @@ pub async fn bare(url: &str) -> Response {
             Err(()) => Err(ErrorCode::HttpRequestUriInvalid),
         },
         Err(error) => Err(error),
+    };
+    respond(sent)
+}
+
+/// Each of its times is this one.
+pub async fn within(time: Duration, url: &str) -> Response {
+    let (_, end) = wit_future::new(|| Ok(None));
+    let time = u64::try_from(time.as_nanos()).ok();
+    let options = RequestOptions::new();
+    let set = options
+        .set_connect_timeout(time)
+        .and_then(|()| options.set_first_byte_timeout(time))
+        .and_then(|()| options.set_between_bytes_timeout(time));
+    let sent = match (set, new_request_with(url, Method::Get, None, end, Some(options))) {
+        (Ok(()), Ok((request, _sent))) => client::send(request).await,
+        (_, Err(error)) => Err(error),
+        (Err(_), _) => Err(ErrorCode::ConfigurationError),
     };
     respond(sent)
 }
@@ -113,13 +131,23 @@ fn new_request(
     body: Option<StreamReader<u8>>,
     end: FutureReader<End>,
 ) -> Result<(Request, FutureReader<Result<(), ErrorCode>>), ErrorCode> {
+    new_request_with(url, method, body, end, None)
+}
+
+fn new_request_with(
+    url: &str,
+    method: Method,
+    body: Option<StreamReader<u8>>,
+    end: FutureReader<End>,
+    options: Option<RequestOptions>,
+) -> Result<(Request, FutureReader<Result<(), ErrorCode>>), ErrorCode> {
     let url = Url::parse(url).ok_or(ErrorCode::HttpRequestUriInvalid)?;
     let scheme = match url.scheme {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
         other => Scheme::Other(other.into()),
     };
-    let (request, sent) = Request::new(Fields::new(), body, end, None);
+    let (request, sent) = Request::new(Fields::new(), body, end, options);
     request
         .set_method(&method)
         .and_then(|()| request.set_scheme(Some(&scheme)))

@@ -77,6 +77,7 @@ async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
         Verb::FetchMany { count, url } => response::whole(fetch::get_many(count, &url).await),
         Verb::FetchKeep { count, url } => response::whole(fetch::keep(count, &url).await),
         Verb::FetchBare { url } => fetch::bare(&url).await,
+        Verb::FetchWithin { time, url } => fetch::within(time, &url).await,
         Verb::Transmitted { url } => response::whole(fetch::transmitted(&url).await),
         Verb::FetchEach { count, url } => response::whole(fetch::get_each(count, &url).await),
         Verb::LongMethods { count, bytes } => response::whole(many::long_methods(count, bytes)),

@@ -1,13 +1,15 @@
 //! Outgoing HTTP requests, and the upstream's answer passed on.
 
 use std::mem;
+use std::time::Duration;
 
 use verbs::{Reply, Url, tally};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, IncomingRequest, IncomingResponse, Method, OutgoingRequest,
-    ResponseOutparam, Scheme,
+    RequestOptions, ResponseOutparam, Scheme,
 };
+use wasip2::io::streams::StreamError;
 
 use crate::request::BodyReader;
 use crate::response::{self, BodySender};
@@ -23,6 +25,21 @@ pub fn bare(url: &str, out: ResponseOutparam) {
         answer_of(start(request)?)
     });
     respond(out, request);
+}
+
+/// Each of its times is this one.
+pub fn within(time: Duration, url: &str, out: ResponseOutparam) {
+    let time = u64::try_from(time.as_nanos()).ok();
+    let answer = new_request(url, Method::Get).and_then(|request| {
+        let options = RequestOptions::new();
+        options
+            .set_connect_timeout(time)
+            .and_then(|()| options.set_first_byte_timeout(time))
+            .and_then(|()| options.set_between_bytes_timeout(time))
+            .map_err(|()| ErrorCode::ConfigurationError)?;
+        answer_of(outgoing_handler::handle(request, Some(options))?)
+    });
+    respond(out, answer);
 }
 
 pub fn post(url: &str, request: &IncomingRequest, out: ResponseOutparam) {
@@ -75,13 +92,17 @@ fn start(request: OutgoingRequest) -> Result<FutureIncomingResponse, ErrorCode> 
     outgoing_handler::handle(request, None)
 }
 
-/// Sends the incoming body upstream as it comes. An upstream that stops reading may still have an answer.
+/// Sends the incoming body and its trailers upstream, as they come. An upstream that stops reading may still have an answer.
 fn send_body(upstream: OutgoingRequest, request: &IncomingRequest) -> Result<IncomingResponse, ErrorCode> {
     let reader = BodyReader::of(request);
     let sender = BodySender::new(upstream.body().unwrap());
     let response = start(upstream)?;
     if sender.copy(&reader.stream).is_ok() {
-        sender.finish(None);
+        match reader.stream.read(1) {
+            Err(StreamError::Closed) => reader.trailers().map(|trailers| sender.finish(trailers)).unwrap_or_default(),
+            // It was the upstream that wanted no more.
+            _ => sender.finish(None),
+        }
     }
     answer_of(response)
 }
@@ -91,7 +112,7 @@ fn answer_of(response: FutureIncomingResponse) -> Result<IncomingResponse, Error
     response.get().expect("the pollable said so").expect("asked for once")
 }
 
-/// The upstream's body with its status in a header, or what went wrong.
+/// The upstream's body and trailers with its status in a header, or what went wrong.
 fn respond(out: ResponseOutparam, answer: Result<IncomingResponse, ErrorCode>) {
     let upstream = match answer {
         Ok(upstream) => upstream,
@@ -100,7 +121,9 @@ fn respond(out: ResponseOutparam, answer: Result<IncomingResponse, ErrorCode>) {
     let headers = vec![("x-upstream-status".into(), upstream.status().to_string().into())];
     let reader = BodyReader::new(upstream.consume().unwrap());
     let sender = BodySender::start(out, response::head(200, &headers).unwrap());
-    if sender.copy(&reader.stream).is_ok() {
-        sender.finish(None);
+    if sender.copy(&reader.stream).is_ok()
+        && let Ok(trailers) = reader.trailers()
+    {
+        sender.finish(trailers);
     }
 }

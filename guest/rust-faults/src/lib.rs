@@ -84,6 +84,7 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::FetchMany { count, url } => response::send(out, fetch::get_many(count, &url)),
         Verb::FetchKeep { count, url } => response::send(out, fetch::keep(count, &url)),
         Verb::FetchBare { url } => fetch::bare(&url, out),
+        Verb::FetchWithin { time, url } => fetch::within(time, &url, out),
         // There is no such result in 0.2.
         Verb::Transmitted { .. } => response::send(out, Plain::NotFound.answer()),
         Verb::FetchEach { count, url } => response::send(out, fetch::get_each(count, &url)),

@@ -83,6 +83,8 @@ pub enum Verb {
     FetchKeep { count: usize, url: String },
     /// An outgoing GET without a path.
     FetchBare { url: String },
+    /// An outgoing GET with request-options: each of its times is this one.
+    FetchWithin { time: Duration, url: String },
     /// What a guest learns of the transmission of a GET: sent to this URL, or dropped where there is none.
     Transmitted { url: String },
     /// Outgoing requests that are never sent, each with a method of so many letters.
@@ -149,6 +151,7 @@ impl Verb {
             "fetch-each" => Verb::FetchEach { count: query.number("count", 1)?, url: query.text("url") },
             "fetch-keep" => Verb::FetchKeep { count: query.number("count", 1)?, url: query.text("url") },
             "fetch-bare" => Verb::FetchBare { url: query.text("url") },
+            "fetch-within" => Verb::FetchWithin { time: query.milliseconds("ms")?, url: query.text("url") },
             "transmitted" => Verb::Transmitted { url: query.text("url") },
             "long-methods" => Verb::LongMethods { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
             "big-copy" => Verb::BigCopy { bytes: query.number("bytes", 1)? },

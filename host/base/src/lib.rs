@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod descriptor_table;
 pub mod heap;
+pub mod hops;
 pub mod inject;
 pub mod line_budget;
 pub mod log;

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::capability::Capabilities;
 use super::cli::{FileArgs, ServeArgs};
-use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, TableReader, ValuePlaces, at};
+use super::document::{APPS, DEFAULTS, Drafts, Keys, LISTENERS, STORES, TableReader, ValuePlaces, at};
 use super::draft::{AppDraft, Folder, HostDraft};
 use super::file::{self, ConfigFile};
 use super::given::{Given, Origin, Source, in_messages};
@@ -21,6 +21,7 @@ use super::overlap;
 use super::schedule::ScheduleDraft;
 use super::settings::{self, Setting, Takes};
 use super::shown::listen as listened;
+use super::stores::StoreSettings;
 use super::together::{self, AppPlace, FoundApp};
 use super::{APPS_MAX, CacheChoice, Compilation, Config, parse, variables};
 
@@ -186,8 +187,8 @@ fn read(
 ) -> (Config, Mistakes) {
     let listener = ListenerDraft::new(Folder::current(), machine.has_inherited_socket);
     let app = AppDraft::new(machine.environment.clone());
-    let schedule = ScheduleDraft::default();
-    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, app, schedule };
+    let (store, schedule) = (StoreSettings::default(), ScheduleDraft::default());
+    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, store, app, schedule };
     let given = given.iter().filter_map(|given| Some((given.setting(capabilities)?, given)));
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
     apply(&defaults, &mut drafts, &mut mistakes);
@@ -204,7 +205,8 @@ fn read(
         ServedFrom::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
     };
     let mut config = drafts.host.config;
-    if config.data_dir.is_none() && !config.acme().is_empty() {
+    let has_stores = apps.iter().any(|found| !found.app.grants.stores.is_empty());
+    if config.data_dir.is_none() && (has_stores || !config.acme().is_empty()) {
         config.data_dir = machine.state;
     }
     config.is_worker_kind_auto = drafts.host.worker_kind.is_none();
@@ -247,7 +249,8 @@ fn of_tables(
     let top = drafts.listener.clone();
     drafts.start_at(&Folder::of(file.folder()));
     let mut more = Vec::new();
-    for (begin, table) in tables_of_listeners(&table, reader.mistakes) {
+    const LISTENER: &str = "[[listener]]`, and below it `listen = \"0.0.0.0:443\"";
+    for (begin, table) in tables_of(LISTENERS, LISTENER, &table, reader.mistakes) {
         drafts.listener = ListenerDraft::new(drafts.listener.folder.clone(), top.has_inherited_socket);
         reader.table(table, &Keys::of_listener(), drafts);
         let places = std::mem::take(&mut reader.places);
@@ -259,6 +262,12 @@ fn of_tables(
     // Who says by a flag where to listen wants no other address.
     more.retain(|_| !decided.contains("listen"));
     end_listeners(drafts, top, &places, more, reader.mistakes);
+    for (begin, table) in tables_of(STORES, "[[store]]`, and below it `name = \"…\"", &table, reader.mistakes) {
+        drafts.store = StoreSettings::default();
+        reader.table(table, &Keys::of_store(), drafts);
+        reader.places = ValuePlaces::default();
+        add_store(std::mem::take(&mut drafts.store), begin, &mut drafts.host.config.stores, reader.mistakes);
+    }
     drafts.start_at(&Folder::current());
     let variables = drafts.app.take_variables();
     let declared = std::mem::replace(&mut drafts.app.app.grants.declared, declared_before);
@@ -320,22 +329,37 @@ fn flag_of(key: &str) -> String {
     settings::of_listener().find(|setting| setting.key == key).map_or_else(|| key.to_owned(), Setting::flag)
 }
 
-/// The tables of further addresses, and where each begins.
-fn tables_of_listeners<'t>(table: &'t DeTable<'t>, mistakes: &mut Mistakes) -> Vec<(Offset, &'t DeTable<'t>)> {
-    let Some(value) = table.get(LISTENERS) else { return Vec::new() };
-    const EXPECTED: &str = "write `[[listener]]`, and below it `listen = \"0.0.0.0:443\"`";
+/// The tables of this key, and where each begins. `expected`: how they are written.
+fn tables_of<'t>(
+    key: &str,
+    expected: &str,
+    table: &'t DeTable<'t>,
+    mistakes: &mut Mistakes,
+) -> Vec<(Offset, &'t DeTable<'t>)> {
+    let Some(value) = table.get(key) else { return Vec::new() };
     let DeValue::Array(values) = value.get_ref() else {
-        mistakes.at(at(value), None, format!("`listener` must be a list of tables: {EXPECTED}"));
+        mistakes.at(at(value), None, format!("`{key}` must be a list of tables: write `{expected}`"));
         return Vec::new();
     };
     let mut tables = Vec::new();
     for value in values {
         match value.get_ref() {
             DeValue::Table(table) => tables.push((at(value), table)),
-            _ => mistakes.at(at(value), None, format!("a listener must be a table: {EXPECTED}")),
+            _ => mistakes.at(at(value), None, format!("a {key} must be a table: write `{expected}`")),
         }
     }
     tables
+}
+
+/// Adds a store that apps share.
+fn add_store(store: StoreSettings, begin: Offset, stores: &mut Vec<StoreSettings>, mistakes: &mut Mistakes) {
+    if store.name.is_empty() {
+        mistakes.absent(begin, None, "this store has no name: write `name = \"…\"`");
+    } else if stores.iter().any(|other| other.name == store.name) {
+        mistakes.at(begin, None, format!("two stores have the name `{}`; names are unique", shown(&store.name)));
+    } else {
+        stores.push(store);
+    }
 }
 
 /// The tables of the apps, and where each begins.

@@ -10,6 +10,7 @@ use super::App;
 use super::draft::latest;
 use super::settings::entry::{Form, Setting, Takes};
 use super::shown::Shown;
+use super::stores::StoreGrant;
 
 /// All that is known of a capability without running it.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub struct Interface {
 pub enum Versions {
     /// Releases of these series: `0.2` is 0.2.0, 0.2.1 and so on, which replace each other.
     Series(&'static [&'static str]),
-    /// This one alone: versions before a release have nothing in common but their names.
-    Exactly(&'static str),
+    /// These alone: versions before a release have nothing in common but their names.
+    Exactly(&'static [&'static str]),
 }
 
 /// What a process must be able to do, for one app.
@@ -56,6 +57,8 @@ pub struct Needs {
     pub ports: Vec<Port>,
     /// Whether names of others are looked up.
     pub names: bool,
+    /// Stores of keys and values that are asked.
+    pub stores: Vec<StoreGrant>,
 }
 
 /// Ports that connections are made to.
@@ -90,7 +93,7 @@ impl Versions {
         };
         match self {
             Self::Series(all) => all.iter().any(in_series),
-            Self::Exactly(only) => version == *only,
+            Self::Exactly(all) => all.contains(&version),
         }
     }
 }
@@ -241,7 +244,7 @@ mod tests {
         {
             assert!(!series.is(import), "{import}");
         }
-        let one = Interface { name: "a:b/c", versions: Versions::Exactly("0.2.0-rc.1") };
+        let one = Interface { name: "a:b/c", versions: Versions::Exactly(&["0.2.0-rc.1", "0.1.0"]) };
         assert!(one.is("a:b/c@0.2.0-rc.1"));
         assert!(!one.is("a:b/c@0.2.0") && !one.is("a:b/c@0.2.0-rc.2"));
     }

@@ -11,10 +11,14 @@ use crate::capability::Capabilities;
 use crate::settings;
 
 mod config;
+mod control;
+mod kv;
 mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
+pub use control::{HostArgs, PsArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
 
@@ -73,6 +77,21 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Check or show a wasmhost.toml.
     Config(ConfigArgs),
+    /// Show the hosts that run.
+    Ps(PsArgs),
+    /// Show what a host that runs does.
+    Status(HostArgs),
+    /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.
+    #[command(after_help = "\
+Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no
+such host.")]
+    Reload(HostArgs),
+    /// Have a host that runs finish its requests and end.
+    Stop(StopArgs),
+    /// Run a schedule of a host that runs, now.
+    Schedule(ScheduleArgs),
+    /// Read and change stores of keys and values, of a host that runs or in their file.
+    Kv(KvArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -14,6 +14,7 @@ use super::mistake::{Mistakes, Offset};
 use super::nearest::{nearest, shown};
 use super::schedule::{SCHEDULES_MAX, ScheduleDraft, ScheduleSettings};
 use super::settings::{self, Form, Of, Setting, Takes};
+use super::stores::StoreSettings;
 
 /// The key of the apps' tables.
 pub(super) const APPS: &str = "app";
@@ -21,6 +22,8 @@ pub(super) const APPS: &str = "app";
 pub(super) const LISTENERS: &str = "listener";
 /// The key of the tables of an app's schedules.
 pub(super) const SCHEDULES: &str = "schedule";
+/// The key of the tables of stores that apps share.
+pub(super) const STORES: &str = "store";
 /// The key of what all apps have that do not say otherwise.
 pub(super) const DEFAULTS: &str = "defaults";
 
@@ -30,6 +33,8 @@ pub(super) struct Drafts {
     pub(super) host: HostDraft,
     /// Of the place that is read.
     pub(super) listener: ListenerDraft,
+    /// The one that is read.
+    pub(super) store: StoreSettings,
     pub(super) app: AppDraft,
     pub(super) schedule: ScheduleDraft,
 }
@@ -40,6 +45,7 @@ impl Drafts {
         match &setting.of {
             Of::Host(access) => (access.set)(&mut self.host, text),
             Of::Listener(access) => (access.set)(&mut self.listener, text),
+            Of::Store(access) => (access.set)(&mut self.store, text),
             Of::App(access) => (access.set)(&mut self.app, text),
             Of::Schedule(access) => (access.set)(&mut self.schedule, text),
             Of::Capability(check) => capability::store(&mut self.app.app.grants.declared, setting, *check, text),
@@ -58,6 +64,7 @@ impl Drafts {
         match &setting.of {
             Of::Host(access) => (access.clear)(&mut self.host),
             Of::Listener(access) => (access.clear)(&mut self.listener),
+            Of::Store(access) => (access.clear)(&mut self.store),
             Of::App(access) => (access.clear)(&mut self.app),
             Of::Schedule(access) => (access.clear)(&mut self.schedule),
             Of::Capability(_) => self.app.app.grants.declared.clear(setting),
@@ -90,7 +97,7 @@ impl Keys {
         Self::new(
             capabilities,
             settings::of_host(),
-            &[APPS, LISTENERS, DEFAULTS],
+            &[APPS, LISTENERS, STORES, DEFAULTS],
             |_| "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
         )
     }
@@ -106,6 +113,14 @@ impl Keys {
     /// Of a `[[listener]]`.
     pub(super) fn of_listener() -> Self {
         Self::new(Capabilities::NONE, settings::of_listener(), &[], |setting| match setting.is_of_app() {
+            true => "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
+            false => "is a setting of the host; write it at the top of the file",
+        })
+    }
+
+    /// Of a `[[store]]`.
+    pub(super) fn of_store() -> Self {
+        Self::new(Capabilities::NONE, settings::of_store(), &[], |setting| match setting.is_of_app() {
             true => "is a setting of apps; write it below an `[[app]]`, or below `[defaults]` for all",
             false => "is a setting of the host; write it at the top of the file",
         })

@@ -9,8 +9,8 @@ use super::environment::{GuestVariable, HostEnvironment};
 use super::machine::Machine;
 use super::secret::SecretSource;
 use super::{
-    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, Grants, HostLimits, Isolation, Limits,
-    Listen, LogChoice, MAX_WORKERS, WorkerKind,
+    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
+    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
 };
 use super::{env_file, parse};
 
@@ -83,11 +83,14 @@ impl HostDraft {
             app_idle_timeout: None,
             limits: HostLimits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..HostLimits::default() },
             admin: None,
+            control: ControlSocket::default(),
+            runtime_dir: machine.runtime.clone(),
             log: LogChoice::default(),
             access_log: false,
             confine: Confine::default(),
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
+            stores: Vec::new(),
             development: None,
             source: None,
         };
@@ -135,6 +138,7 @@ impl AppDraft {
             group: None,
             services: Vec::new(),
             schedules: Vec::new(),
+            deterministic: None,
             isolation: Isolation::default(),
             capacity: Capacity::default(),
             limits: Limits::default(),

@@ -7,6 +7,7 @@ pub mod acme;
 mod build;
 mod capability;
 pub mod cli;
+pub mod control;
 mod cron;
 mod document;
 mod draft;
@@ -16,6 +17,7 @@ mod environment;
 mod file;
 mod given;
 mod host_name;
+mod host_rule;
 pub mod links;
 mod listener;
 mod machine;
@@ -24,6 +26,7 @@ mod nearest;
 mod outline;
 mod overlap;
 mod parse;
+mod plain_path;
 pub mod routes;
 mod schedule;
 mod schema;
@@ -32,6 +35,7 @@ mod service;
 pub mod settings;
 mod show;
 mod shown;
+mod stores;
 mod table;
 pub mod tls;
 mod together;
@@ -53,21 +57,25 @@ use serde::{Deserialize, Serialize};
 pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
+pub use control::ControlSocket;
 pub use cron::{CronMistake, CronTimes};
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
+pub use host_rule::{HostPattern, HostRule, UpstreamScheme};
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles, acme_of};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
-pub use outline::{Outline, outline};
+pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
-pub use parse::{HostPattern, HostRule, certificates};
+pub use parse::{certificates, positive_duration as parse_duration};
+pub use plain_path::{covers, plain_path};
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
 pub use service::{SERVICES_MAX, Service};
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
+pub use stores::{StoreGrant, StoreLimits, StoreSettings};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.
@@ -118,6 +126,11 @@ pub struct Config {
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// Where commands such as `wasmhost ps` reach the host.
+    pub control: ControlSocket,
+    /// Where this user's hosts have their control sockets.
+    #[serde(with = "encoding::path_or_none")]
+    pub runtime_dir: Option<PathBuf>,
     /// How the log is written.
     pub log: LogChoice,
     /// Whether each request is logged.
@@ -133,6 +146,8 @@ pub struct Config {
     /// Where what apps keep beyond a restart is stored, if anywhere.
     #[serde(with = "encoding::path_or_none")]
     pub data_dir: Option<PathBuf>,
+    /// The stores that apps share.
+    pub stores: Vec<StoreSettings>,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
     /// What [`read_again`] reads; none where a component was named instead of a file.
@@ -206,6 +221,8 @@ pub struct App {
     pub schedules: Vec<ScheduleSettings>,
     /// How long an instance lives.
     pub isolation: Isolation,
+    /// The seed of its random numbers, in a test; its clocks show no real time then.
+    pub deterministic: Option<u64>,
     /// Bounds on instances and on the queue in front of them.
     pub capacity: Capacity,
     /// Bounds on the guest.
@@ -432,6 +449,25 @@ pub struct Limits {
     pub response_timeout: Option<Duration>,
     /// Size of a request's body.
     pub body_max_bytes: Option<u64>,
+    /// What each store of its own may hold.
+    pub stores: StoreLimits,
+    /// What the guest may ask of other hosts.
+    pub outgoing: OutgoingLimits,
+}
+
+/// Bounds on the outgoing requests of an app. A guest can lower the times for a request of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutgoingLimits {
+    /// Until there is a connection: the name, the turn at the host, TCP and TLS.
+    pub connect_timeout: Duration,
+    /// From when the upstream has the request until its response's head.
+    pub first_byte_timeout: Duration,
+    /// Silence within a body, either way.
+    pub between_bytes_timeout: Duration,
+    /// Requests at once to one scheme, host and port, on a worker.
+    pub host_max: usize,
+    /// Outgoing requests that one request may cause; none: without a bound.
+    pub calls_max: Option<u64>,
 }
 
 /// Bounds on clients, and on all apps together. `None` means without a bound.
@@ -477,6 +513,8 @@ pub struct Grants {
     pub dirs: Vec<Preopen>,
     /// Hosts that outgoing requests may reach.
     pub allow_hosts: Vec<HostRule>,
+    /// Stores of keys and values. No two have the same name.
+    pub stores: Vec<StoreGrant>,
     /// The file of `--ca-file`; empty: none.
     #[serde(with = "encoding::path")]
     pub ca_file: PathBuf,

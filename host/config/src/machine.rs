@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::CacheChoice;
+use super::control;
 use super::environment::HostEnvironment;
 
 /// What the machine offers. A process that reads the settings again for another one has this from that one: a socket is
@@ -23,6 +24,8 @@ pub struct Machine {
     pub environment: HostEnvironment,
     /// Where the service manager has a service keep what it is to find again (`StateDirectory=`, systemd.exec(5)).
     pub state: Option<PathBuf>,
+    /// Where this user's hosts have their control sockets.
+    pub runtime: Option<PathBuf>,
 }
 
 impl Machine {
@@ -33,6 +36,7 @@ impl Machine {
         has_inherited_socket: false,
         cache: CacheChoice::Off,
         state: None,
+        runtime: None,
         environment: HostEnvironment::NONE,
     };
 }
@@ -46,6 +50,7 @@ pub fn machine() -> Machine {
         cache: cache_of_user(),
         environment: HostEnvironment::of_this_process(),
         state: state_of_service(),
+        runtime: control::directories(rustix::process::geteuid().as_raw()).into_iter().next(),
     }
 }
 

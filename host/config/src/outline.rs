@@ -56,6 +56,21 @@ pub fn outline(path: &Path) -> Result<Vec<Outline>, Vec<Mistake>> {
     if mistakes.is_empty() { Ok(apps) } else { Err(mistakes.finish(&file.name, &file.text)) }
 }
 
+/// The `data-dir` that a file names, as a path from where the file is; none if it names none.
+///
+/// # Errors
+/// The mistakes in it that keep from knowing that.
+pub fn data_dir(path: &Path) -> Result<Option<PathBuf>, Vec<Mistake>> {
+    let file = match ConfigFile::read(path) {
+        Ok(file) => file,
+        Err(reason) => return Err(vec![Mistake { place: path.display().to_string(), app: None, reason }]),
+    };
+    let mut mistakes = Mistakes::default();
+    let table = file::parse(&file.text, &mut mistakes);
+    let named = path_in(&table, "data-dir", &Folder::of(file.folder()), &mut mistakes);
+    if mistakes.is_empty() { Ok(named) } else { Err(mistakes.finish(&file.name, &file.text)) }
+}
+
 fn text<'t>(table: &'t DeTable<'_>, key: &str, mistakes: &mut Mistakes) -> Option<&'t str> {
     let value = table.get(key)?;
     let text = value.get_ref().as_str();

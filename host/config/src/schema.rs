@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::capability::Capabilities;
-use super::document::{APPS, DEFAULTS, LISTENERS, SCHEDULES};
+use super::document::{APPS, DEFAULTS, LISTENERS, SCHEDULES, STORES};
 use super::schedule::SCHEDULES_MAX;
 use super::settings::{self, Form, Setting, Takes};
 
@@ -15,6 +15,9 @@ pub fn schema(capabilities: Capabilities) -> Value {
     let listener =
         object(properties(settings::of_listener()), "Addresses to listen on, with settings apart from the others");
     top.insert(LISTENERS.to_owned(), json!({ "type": "array", "description": "More addresses", "items": listener }));
+    let mut store = object(properties(settings::of_store()), "A store of keys and values that apps share");
+    insert(&mut store, "required", json!(["name"]));
+    top.insert(STORES.to_owned(), json!({ "type": "array", "description": "Stores that apps share", "items": store }));
     let mut schedule =
         object(properties(settings::OF_SCHEDULE.iter()), "Requests that the host makes to the app at certain times");
     insert(&mut schedule, "required", json!(["cron"]));

@@ -7,9 +7,11 @@ mod compilation;
 pub(crate) mod entry;
 mod grants;
 mod limits;
+mod outgoing;
 mod output;
 mod schedules;
 mod serving;
+mod stores;
 mod tls;
 
 use crate::capability::{Capabilities, Declaration};
@@ -19,7 +21,8 @@ pub(crate) use self::entry::Of;
 pub use self::entry::{Form, Setting, Takes};
 
 /// The host's own settings with a flag, by their headings.
-const GROUPS: &[Group] = &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, output::GROUP, compilation::GROUP];
+const GROUPS: &[Group] =
+    &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, outgoing::GROUP, output::GROUP, compilation::GROUP];
 
 /// The heading of the settings that compiling has.
 pub(crate) const COMPILATION: &str = compilation::GROUP.heading;
@@ -55,6 +58,11 @@ pub fn of_host() -> impl Iterator<Item = &'static Setting> {
 /// Those of a `[[listener]]`.
 pub fn of_listener() -> impl Iterator<Item = &'static Setting> {
     of_host().filter(|setting| setting.is_of_listener())
+}
+
+/// Those of a `[[store]]`.
+pub fn of_store() -> impl Iterator<Item = &'static Setting> {
+    stores::STORE.iter()
 }
 
 /// Those in `[defaults]`.

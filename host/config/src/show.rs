@@ -25,12 +25,20 @@ pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String
         match &setting.of {
             Of::Host(access) => line(&mut text, setting, &(access.get)(config), values),
             Of::Listener(_) if is_one_place => show_listeners(&mut text, setting, &config.listeners),
-            Of::Listener(_) | Of::App(_) | Of::Schedule(_) | Of::Capability(_) => {}
+            Of::Listener(_) | Of::Store(_) | Of::App(_) | Of::Schedule(_) | Of::Capability(_) => {}
         }
     }
     for listener in config.listeners.iter().filter(|_| !is_one_place) {
         text.push_str("\n[[listener]]\n");
         settings::of_listener().for_each(|setting| show_listeners(&mut text, setting, std::slice::from_ref(listener)));
+    }
+    for store in &config.stores {
+        text.push_str("\n[[store]]\n");
+        for setting in settings::of_store() {
+            if let Of::Store(access) = &setting.of {
+                line(&mut text, setting, &(access.get)(store), values);
+            }
+        }
     }
     for app in &config.apps {
         text.push_str("\n[[app]]\n");
@@ -46,7 +54,7 @@ pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static st
     let has_changed = |setting: &&Setting| match &setting.of {
         Of::Host(access) => !is_served(setting.key) && (access.get)(before) != (access.get)(after),
         // A reload follows it.
-        Of::Listener(_) | Of::App(_) | Of::Schedule(_) | Of::Capability(_) => false,
+        Of::Listener(_) | Of::Store(_) | Of::App(_) | Of::Schedule(_) | Of::Capability(_) => false,
     };
     settings::of_host().filter(has_changed).map(|setting| setting.key).collect()
 }
@@ -69,7 +77,7 @@ fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bo
         match &setting.of {
             Of::App(access) => line(text, setting, &(access.get)(app), values),
             Of::Capability(_) => line(text, setting, &app.grants.declared.shown(setting), values),
-            Of::Host(_) | Of::Listener(_) | Of::Schedule(_) => {}
+            Of::Host(_) | Of::Listener(_) | Of::Store(_) | Of::Schedule(_) => {}
         }
     }
     for schedule in &app.schedules {

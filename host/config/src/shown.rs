@@ -1,11 +1,9 @@
 //! How the value that holds is written, so that reading it gives the same value: the reverse of [`crate::parse`].
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::parse::{HostPattern, HostRule};
-use super::{CacheChoice, Listen, Preopen};
+use super::{CacheChoice, ControlSocket, Listen, Preopen};
 
 /// A value as `wasmhost.toml` writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +26,14 @@ pub(super) fn count(count: u64) -> Shown {
 
 pub(super) fn count_or_none(count: Option<u64>) -> Shown {
     count.map_or_else(none, Shown::Count)
+}
+
+pub(super) fn control(socket: &ControlSocket) -> Shown {
+    match socket {
+        ControlSocket::Off => Shown::Text("off".to_owned()),
+        ControlSocket::Auto => Shown::Text("auto".to_owned()),
+        ControlSocket::File(file) => path(file),
+    }
 }
 
 pub(super) fn whole(count: usize) -> Shown {
@@ -97,28 +103,10 @@ fn none() -> Shown {
     Shown::Text("none".to_owned())
 }
 
-/// As `--allow-host` takes it.
-impl fmt::Display for HostRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.host, self.port) {
-            (HostPattern::Any, _) => f.write_str("*")?,
-            (HostPattern::Name(name), _) => f.write_str(name)?,
-            (HostPattern::Address(address), None) => write!(f, "{address}")?,
-            (HostPattern::Address(address), Some(_)) => write!(f, "[{address}]")?,
-            (HostPattern::Network(network), None) => write!(f, "{network}")?,
-            (HostPattern::Network(network), Some(_)) => write!(f, "[{network}]")?,
-        }
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        f.write_str(if self.private { ":private" } else { "" })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse;
+    use crate::{host_rule, parse};
 
     #[test]
     fn what_is_written_is_read_as_the_same() {
@@ -132,8 +120,8 @@ mod tests {
         }
         for text in ["*", "*:443", "a.b:1:private", "::1", "[::1]:80", "10.0.0.0/8", "[fd00::/8]:5", "[10.0.0.0/8]:53"]
         {
-            let rule = parse::host_rule(text).map(|rule| (rule.to_string(), rule));
-            let again = rule.clone().and_then(|(text, _)| parse::host_rule(&text));
+            let rule = host_rule::host_rule(text).map(|rule| (rule.to_string(), rule));
+            let again = rule.clone().and_then(|(text, _)| host_rule::host_rule(&text));
             assert_eq!(again, rule.map(|(_, rule)| rule), "{text}");
         }
     }

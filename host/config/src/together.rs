@@ -6,7 +6,9 @@ use super::document::ValuePlaces;
 use super::draft::latest;
 use super::environment::GuestVariable;
 use super::mistake::{Mistakes, Offset};
+use super::nearest::nearest;
 use super::routes::{AppRoute, ROUTES_MAX, Router};
+use super::stores::StoreSettings;
 use super::{App, Balance, Config, DIRECTORIES_MAX, Isolation, Listen, ListenerConfig, MAX_WORKERS, WorkerKind};
 
 /// The guest's variables in sum; no process gets more from the system by far.
@@ -112,6 +114,7 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
     let (mut is_beyond_dirs, mut is_beyond_bytes) = (false, false);
     for found in apps.iter_mut() {
         complete(found, is_only, mistakes);
+        complete_stores(found, &config.stores, mistakes);
         let environment: usize = found.app.grants.env.iter().map(GuestVariable::bytes).sum();
         if environment > ENVIRONMENT_BYTES_MAX {
             let most = ENVIRONMENT_BYTES_MAX >> 20;
@@ -125,6 +128,10 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
                 "the values that the app's capabilities are given (`config` and the like) are more than {most} MiB; give large ones as files (`dirs`)"
             );
             found.wrong(mistakes, "", &format!("flags of capabilities `{declared} bytes`"), reason);
+        }
+        if config.data_dir.is_none() && !found.app.grants.stores.is_empty() {
+            let reason = "needs `data-dir`, a directory in which stores are kept (`--data-dir DIR`, such as `--data-dir state` to try it; or `StateDirectory=` of systemd)";
+            found.wrong(mistakes, "stores", "--store", reason.to_owned());
         }
         if found.app.group.is_some() && config.worker_kind == WorkerKind::Thread {
             let reason =
@@ -207,6 +214,29 @@ fn complete(found: &mut FoundApp, is_only: bool, mistakes: &mut Mistakes) {
         }
     }
     found.app.routes.shrink_to_fit();
+}
+
+/// Names the stores of an app, whose name is known by now, and says what they may hold. (On the command line, nothing says so
+/// of a store that is shared: it is as one of the app's own.)
+fn complete_stores(found: &mut FoundApp, shared: &[StoreSettings], mistakes: &mut Mistakes) {
+    latest(&mut found.app.grants.stores, |grant| &grant.name);
+    let is_in_file = found.place.is_some();
+    let mut wrong = Vec::new();
+    let App { name, grants, limits, .. } = &mut found.app;
+    for grant in &mut grants.stores {
+        let declared = grant.shared.as_deref().and_then(|name| shared.iter().find(|store| store.name == name));
+        grant.complete(name, declared.map_or(limits.stores, |store| store.limits));
+        if let Some(name) = grant.shared.as_deref().filter(|_| is_in_file && declared.is_none()) {
+            let meant = nearest(name, shared.iter().map(|store| store.name.as_str()));
+            let meant = meant.map(|meant| format!(", is `{meant}` meant?")).unwrap_or_default();
+            wrong.push(format!(
+                "stores `{grant}`: no `[[store]]` has the name `{name}`{meant}: write `[[store]]`, and below it `name = \"{name}\"`"
+            ));
+        }
+    }
+    for reason in wrong {
+        found.wrong(mistakes, "stores", "--store", reason);
+    }
 }
 
 fn check_names(apps: &[FoundApp], mistakes: &mut Mistakes) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme};
+use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme, control};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub(super) struct CallGrants {
     pub(super) outgoing: bool,
     /// Bind addresses.
     pub(super) binds: bool,
+    /// Lock the file of stores.
+    pub(super) locks: bool,
 }
 
 /// What a process keeps.
@@ -84,7 +86,7 @@ const DOMAIN: u16 = 53;
 impl Cage {
     /// For the primary.
     pub fn primary(config: &Config, capabilities: Capabilities) -> Self {
-        match config.worker_kind {
+        let mut cage = match config.worker_kind {
             WorkerKind::Thread => {
                 let mut cage = Self::serving(Role::Primary, config, capabilities);
                 cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
@@ -94,7 +96,10 @@ impl Cage {
             }
             // It opens nothing: loading is another process's.
             WorkerKind::Process => Self::empty(Role::Primary),
-        }
+        };
+        // It has the file of all stores, whatever its workers are.
+        cage.grants.locks = asks_stores(config.apps.iter().map(|app| &**app), capabilities);
+        cage
     }
 
     /// For a worker that is a process, and for the process that has loaded a component and tries it.
@@ -129,7 +134,7 @@ impl Cage {
         // A new reading of the file can bring new addresses.
         let binds = config.source.is_some();
         let access = if binds { Access::Sockets } else { Access::RemoveFiles };
-        cage.paths.extend(socket_files(config).map(|file| (parent(file).to_owned(), access)));
+        cage.paths.extend(socket_files(config).map(|file| (parent(&file).to_owned(), access)));
         cage.grants = CallGrants { reads: true, paths: true, changes: true, binds, ..cage.grants };
         cage
     }
@@ -162,6 +167,7 @@ impl Cage {
             changes: directories().any(|(_, is_changed)| *is_changed),
             outgoing,
             binds: false,
+            locks: false,
         };
         Self { role, paths, connect, grants }
     }
@@ -181,7 +187,12 @@ impl Cage {
 fn needs_of_acme(config: &Config) -> Option<Needs> {
     let folder = acme::folder(config.data_dir.as_deref()?);
     let ports: Vec<Port> = config.acme().iter().map(|acme| Port::One(acme.port())).collect();
-    (!ports.is_empty()).then(|| Needs { directories: vec![(folder, true)], ports, names: true })
+    (!ports.is_empty()).then(|| Needs { directories: vec![(folder, true)], ports, names: true, ..Needs::default() })
+}
+
+/// Whether one of these apps is granted a store.
+fn asks_stores<'a>(apps: impl IntoIterator<Item = &'a App>, capabilities: Capabilities) -> bool {
+    apps.into_iter().flat_map(|app| capabilities.needs(app)).any(|needs| !needs.stores.is_empty())
 }
 
 /// Where connections go for all these needs.
@@ -203,7 +214,11 @@ fn connect(all: &[Needs]) -> Connect {
 
 /// Where the processes may connect that were started with some settings, by the group of their apps. Made once for all apps
 /// of a reading.
-pub(super) struct ProcessReach(BTreeMap<Option<String>, Connect>);
+pub(super) struct ProcessReach {
+    connect: BTreeMap<Option<String>, Connect>,
+    /// The host has the file of stores open.
+    has_stores: bool,
+}
 
 impl ProcessReach {
     /// Of the settings of the start.
@@ -212,19 +227,23 @@ impl ProcessReach {
         for app in &start.apps {
             needs.entry(app.group.clone()).or_default().extend(capabilities.needs(app));
         }
-        Self(needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect())
+        let connect = needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect();
+        Self { connect, has_stores: asks_stores(start.apps.iter().map(|app| &**app), capabilities) }
     }
 
     /// What an app wants to reach beyond what the processes of its group are confined to; nothing: it is within. (Of
     /// directories, whoever opens them knows.)
     pub(super) fn beyond(&self, app: &App, capabilities: Capabilities) -> Option<String> {
         let wanted: Vec<Needs> = capabilities.needs(app).collect();
-        let Some(granted) = self.0.get(&app.group) else {
+        let Some(granted) = self.connect.get(&app.group) else {
             let group = app.group.as_deref().unwrap_or_default();
             return Some(format!("processes of the group `{group}`, of which no app was when the host started"));
         };
         let whom = if app.group.is_some() { "no app of its group" } else { "no app" };
         let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
+        if !self.has_stores && wanted.iter().any(|needs| !needs.stores.is_empty()) {
+            return Some("stores, which no app was granted when the host started".to_owned());
+        }
         match (granted, connect(&wanted)) {
             (_, Connect::Nowhere) | (Connect::Anywhere, _) => None,
             (Connect::Nowhere, _) => restart("outgoing requests".to_owned()),
@@ -241,11 +260,13 @@ impl ProcessReach {
 }
 
 /// The paths of Unix sockets that the host makes.
-fn socket_files(config: &Config) -> impl Iterator<Item = &Path> {
-    config.addresses().chain(&config.admin).filter_map(|listen| match listen {
-        Listen::Unix(path) => Some(path.as_path()),
+fn socket_files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let of_clients = config.addresses().chain(&config.admin).filter_map(|listen| match listen {
+        Listen::Unix(path) => Some(path.clone()),
         Listen::Tcp(_) | Listen::Inherited(_) => None,
-    })
+    });
+    // (It may get another name, in the same directory.)
+    of_clients.chain(control::socket_file(config))
 }
 
 fn parent(file: &Path) -> &Path {
@@ -283,7 +304,7 @@ fn library_folders() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::Declaration;
+    use wasmhost_config::{Declaration, StoreGrant};
 
     use super::*;
     use crate::fixtures;
@@ -299,6 +320,16 @@ mod tests {
             directories: words().filter(|word| *word == "rw").map(|_| ("/rw".into(), true)).collect(),
             ports: words().filter_map(port).collect(),
             names: words().any(|word| word == "names"),
+            stores: words().filter(|word| *word == "store").map(|_| store()).collect(),
+        }
+    }
+
+    fn store() -> StoreGrant {
+        StoreGrant {
+            name: "a".to_owned(),
+            shared: None,
+            store: "app/a".to_owned(),
+            limits: wasmhost_config::StoreLimits::default(),
         }
     }
 
@@ -324,6 +355,24 @@ mod tests {
         assert!(both.paths.contains(&("/rw".into(), Access::Write)) && both.grants.changes && both.grants.outgoing);
         assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![DOMAIN, 80, 443]));
         assert_eq!(cage(&["80", "any"]).connect, Connect::Anywhere);
+    }
+
+    #[test]
+    fn only_the_process_that_has_the_file_of_stores_may_lock_it() {
+        let locks = |apps: &[&str]| {
+            let config = config(apps);
+            let of_processes = Config { worker_kind: WorkerKind::Process, ..config.clone() };
+            let primaries = [&config, &of_processes].map(|config| Cage::primary(config, CAPABILITIES).grants.locks);
+            let others = [
+                Cage::worker(&config, CAPABILITIES),
+                Cage::spawner(&config, CAPABILITIES),
+                Cage::compiler(),
+                Cage::acme(&config),
+            ];
+            assert!(others.iter().all(|cage| !cage.grants.locks), "{apps:?}");
+            primaries
+        };
+        assert_eq!((locks(&["a"]), locks(&["a", "store"])), ([false; 2], [true; 2]));
     }
 
     #[test]

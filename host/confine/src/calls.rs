@@ -381,6 +381,9 @@ const FCNTL: [i32; 9] = [
     libc::F_GETLK,
 ];
 
+/// Locks of parts of a file, by which the engine of stores sees whether another process has it.
+const LOCKS: &[i32] = &[libc::F_OFD_GETLK, libc::F_OFD_SETLK];
+
 /// Blocking or not, bytes that wait, and whether it is a terminal. (Not `TIOCSTI`, which types into one.)
 const IOCTL: [libc::Ioctl; 6] =
     [libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX, libc::FIONREAD, libc::TCGETS, libc::TIOCGWINSZ];
@@ -397,8 +400,10 @@ fn conditions(role: Role, grants: CallGrants) -> Result<Conditions, seccompiler:
     let any_of = |argument: u8, values: &[u64]| {
         values.iter().map(|value| Ok(vec![on(argument, Eq, *value)?])).collect::<Result<Vec<_>, _>>()
     };
+    let locks = if grants.locks { LOCKS } else { &[] };
+    let of_fcntl: Vec<u64> = FCNTL.iter().chain(locks).map(|command| bits(*command)).collect();
     let mut conditions = vec![
-        (libc::SYS_fcntl, any_of(1, &FCNTL.map(bits))?),
+        (libc::SYS_fcntl, any_of(1, &of_fcntl)?),
         (libc::SYS_ioctl, any_of(1, &IOCTL.map(|request| request & u64::from(u32::MAX)))?),
         // Of its own limits only; and the hard ones, once lowered, stay.
         (libc::SYS_prlimit64, any_of(0, &[0])?),
@@ -459,7 +464,8 @@ pub(super) fn filters(role: Role, grants: CallGrants) -> Result<([BpfProgram; 2]
 mod tests {
     use super::*;
 
-    const EVERYTHING: CallGrants = CallGrants { reads: true, paths: true, changes: true, outgoing: true, binds: true };
+    const EVERYTHING: CallGrants =
+        CallGrants { reads: true, paths: true, changes: true, outgoing: true, binds: true, locks: true };
 
     fn is_granted(role: Role, grants: CallGrants, call: c_long) -> bool {
         let by_condition = conditions(role, grants).is_ok_and(|all| all.iter().any(|(named, _)| *named == call));

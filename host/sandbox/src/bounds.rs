@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use wasmhost_base::quota::{Account, Label, Quota};
 
 use super::file_threads::FileThreads;
+use super::store_counts::StoreCounters;
 
 /// Outgoing requests of one worker at once.
 pub(super) const REQUESTS_MAX: usize = 256;
@@ -15,6 +16,8 @@ pub(super) const REQUESTS_MAX: usize = 256;
 pub(super) const LOOK_UPS_MAX: usize = 32;
 /// Connections that outgoing requests of one worker have left open for further ones.
 pub(super) const KEPT_MAX: usize = 64;
+/// Calls of one worker's guests that wait for stores at once: as many as wait on the way to another process.
+const STORE_CALLS_MAX: u64 = 256;
 /// How much of the bodies of requests a worker holds in memory before their requests have an instance.
 const REQUEST_BUFFERS_BYTES_MAX: u64 = 16 << 20;
 /// How much of responses a worker holds in memory that their clients have not taken yet.
@@ -33,12 +36,20 @@ pub enum SharedBound {
     RequestBuffers,
     /// Bytes of responses that are held for slow clients. Without room, the guest waits for its client.
     ResponseBuffers,
+    /// Calls that wait for stores of keys and values. A guest that gets none has an error.
+    StoreCalls,
 }
 
 impl SharedBound {
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; 5] =
-        [Self::OutgoingRequests, Self::NameLookUps, Self::KeptConnections, Self::RequestBuffers, Self::ResponseBuffers];
+    pub const ALL: [Self; 6] = [
+        Self::OutgoingRequests,
+        Self::NameLookUps,
+        Self::KeptConnections,
+        Self::RequestBuffers,
+        Self::ResponseBuffers,
+        Self::StoreCalls,
+    ];
 
     /// Position in [`Self::ALL`].
     pub const fn index(self) -> usize {
@@ -53,6 +64,7 @@ impl SharedBound {
             Self::KeptConnections => "kept-connections",
             Self::RequestBuffers => "request-buffers",
             Self::ResponseBuffers => "response-buffers",
+            Self::StoreCalls => "store-calls",
         }
     }
 
@@ -64,6 +76,7 @@ impl SharedBound {
             Self::KeptConnections => KEPT_MAX as u64,
             Self::RequestBuffers => REQUEST_BUFFERS_BYTES_MAX,
             Self::ResponseBuffers => RESPONSE_BUFFERS_BYTES_MAX,
+            Self::StoreCalls => STORE_CALLS_MAX,
         }
     }
 }
@@ -100,6 +113,8 @@ pub struct AppCounters {
     pub shortages: &'static [AtomicU64; SharedBound::ALL.len()],
     /// Outgoing requests that got a connection, in the order of [`ConnectionUse::ALL`].
     pub outgoing: &'static [AtomicU64; ConnectionUse::ALL.len()],
+    /// Calls of stores.
+    pub stores: StoreCounters,
 }
 
 /// What the apps of one worker share.
@@ -127,6 +142,8 @@ pub struct AppBounds {
     accounts: [Arc<Account>; SharedBound::ALL.len()],
     /// None of an app that is tried.
     outgoing: Option<&'static [AtomicU64; ConnectionUse::ALL.len()]>,
+    /// None of an app that is tried.
+    stores: Option<StoreCounters>,
 }
 
 impl AppBounds {
@@ -143,14 +160,15 @@ impl AppBounds {
             Account::new(&worker.quotas[bound.index()], Some(label))
         };
         let accounts = SharedBound::ALL.map(account);
-        Arc::new(Self { files: OnceLock::new(), accounts, outgoing: Some(counters.outgoing) })
+        let (outgoing, stores) = (Some(counters.outgoing), Some(counters.stores));
+        Arc::new(Self { files: OnceLock::new(), accounts, outgoing, stores })
     }
 
     /// Of an app that is tried, and shares nothing with others.
     pub fn alone() -> Arc<Self> {
         let quotas = WorkerBounds::default().quotas;
         let accounts = quotas.each_ref().map(|quota| Account::new(quota, None));
-        Arc::new(Self { files: OnceLock::new(), accounts, outgoing: None })
+        Arc::new(Self { files: OnceLock::new(), accounts, outgoing: None, stores: None })
     }
 
     /// The runtime whose threads do its file system calls; none: the worker's.
@@ -177,6 +195,11 @@ impl AppBounds {
         }
     }
 
+    /// Where its calls of stores are counted.
+    pub(super) fn store_counters(&self) -> Option<StoreCounters> {
+        self.stores
+    }
+
     /// What it has of this.
     pub fn account(&self, bound: SharedBound) -> &Arc<Account> {
         &self.accounts[bound.index()]
@@ -185,6 +208,7 @@ impl AppBounds {
 
 #[cfg(test)]
 mod tests {
+    use super::super::store_counts::{StoreCall, StoreFailure};
     use super::*;
 
     #[test]
@@ -199,10 +223,14 @@ mod tests {
         static SHORTAGES: [[AtomicU64; SharedBound::ALL.len()]; 2] =
             [const { [const { AtomicU64::new(0) }; SharedBound::ALL.len()] }; 2];
         static OUTGOING: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+        static CALLS: [AtomicU64; StoreCall::ALL.len()] = [const { AtomicU64::new(0) }; StoreCall::ALL.len()];
+        static FAILURES: [AtomicU64; StoreFailure::ALL.len()] = [const { AtomicU64::new(0) }; StoreFailure::ALL.len()];
+        static WAITED: AtomicU64 = AtomicU64::new(0);
+        let stores = StoreCounters { calls: &CALLS, failures: &FAILURES, waited_us: &WAITED };
         let worker = WorkerBounds::default();
         worker.serve(2);
         let [greedy, modest] = [0, 1].map(|app| {
-            let counters = AppCounters { shortages: &SHORTAGES[app], outgoing: &OUTGOING };
+            let counters = AppCounters { shortages: &SHORTAGES[app], outgoing: &OUTGOING, stores };
             AppBounds::new(&worker, (1, "app"), counters)
         });
         for bound in SharedBound::ALL {

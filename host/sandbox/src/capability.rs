@@ -3,6 +3,7 @@
 
 mod config;
 mod http;
+mod keyvalue;
 mod moments;
 mod wasi;
 
@@ -10,6 +11,8 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Capabilities};
 
+pub use self::moments::Services;
+pub(super) use self::moments::Surroundings;
 use self::moments::{Capability, Holds};
 use crate::source::Problem;
 
@@ -37,8 +40,8 @@ macro_rules! capabilities {
             ///
             /// # Errors
             /// Why it cannot be loaded.
-            pub(super) fn configure(app: &App) -> Result<Self, Problem> {
-                Ok(Self { $($name: <$capability>::configure(app)?,)+ })
+            pub(super) fn configure(app: &App, services: &Services) -> Result<Self, Problem> {
+                Ok(Self { $($name: <$capability>::configure(app, services)?,)+ })
             }
 
             /// For a new store.
@@ -50,6 +53,10 @@ macro_rules! capabilities {
         $(impl<S: StoreData> Holds<$capability> for S {
             fn held(&mut self) -> &mut <$capability as Capability>::Held {
                 &mut StoreData::held(self).$name
+            }
+
+            fn surroundings(&self) -> Surroundings<'_> {
+                StoreData::surroundings(self)
             }
         })+
 
@@ -65,12 +72,16 @@ capabilities! {
     http: http::Http,
     wasi: wasi::Wasi,
     config: config::ConfigStore,
+    keyvalue: keyvalue::KeyValueStores,
 }
 
 /// The data of a store.
 pub(super) trait StoreData: wasmtime_wasi::WasiView + wasmtime_wasi_http::WasiHttpView + 'static {
     /// What it holds for capabilities.
     fn held(&mut self) -> &mut Held;
+
+    /// What surrounds it.
+    fn surroundings(&self) -> Surroundings<'_>;
 }
 
 #[cfg(test)]
@@ -84,6 +95,9 @@ mod tests {
 
     /// They have types alone: there is nothing to define, and linking asks for nothing.
     const WITHOUT_FUNCTIONS: [&str; 2] = ["wasi:cli/types", "wasi:clocks/types"];
+
+    /// Their functions are asynchronous, so whoever imports them uses concurrency.
+    const OF_CONCURRENT_COMPONENTS: [&str; 2] = ["spin:variables/variables", "spin:key-value/key-value"];
 
     /// The versions that wasmtime's crates define, of which a component may import any of the series.
     const RELEASES: [(&str, &str); 2] = [("0.2", "0.2.12"), ("0.3", "0.3.0")];
@@ -102,8 +116,11 @@ mod tests {
             let declared = capabilities().all().flat_map(|declaration| declaration.interfaces);
             for Interface { name, versions } in declared.filter(|one| !WITHOUT_FUNCTIONS.contains(&one.name)) {
                 match versions {
-                    Versions::Exactly(version) => {
-                        assert!(is_linked(&mut linker, &format!("{name}@{version}")), "{name}")
+                    Versions::Exactly(declared) => {
+                        let expected = concurrent || !OF_CONCURRENT_COMPONENTS.contains(&name);
+                        for version in *declared {
+                            assert_eq!(is_linked(&mut linker, &format!("{name}@{version}")), expected, "{name}");
+                        }
                     }
                     Versions::Series(declared) => {
                         for (series, release) in RELEASES {

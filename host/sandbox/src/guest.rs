@@ -114,7 +114,7 @@ impl Guest {
         let version = wasi_version(description)?;
         let Mapped { shared, component, on_demand } = mapped(artifact, app, sandbox)?;
         let pre = linked(&shared, &component, version)?;
-        let parts = Parts::configure(app)?;
+        let parts = Parts::configure(app, &sandbox.services)?;
         let calls_per_instance = match version {
             WasiVersion::P2 => 1,
             WasiVersion::P3 => app.capacity.instance_concurrency,
@@ -350,7 +350,15 @@ pub(super) mod tests {
             })
         }
 
-        fn link(&self, component: &str) -> Result<Guest, Problem> {
+        /// Another revision of the app, which the guests and instances have that are made from now on.
+        pub(crate) fn set_app(&mut self, change: impl FnOnce(&mut App)) {
+            let mut app = App::clone(&self.app);
+            change(&mut app);
+            self.app = Arc::new(app);
+            self.context.common.app = Arc::clone(&self.app);
+        }
+
+        pub(crate) fn link(&self, component: &str) -> Result<Guest, Problem> {
             let entry = self.folder.path().join("entry");
             self.link_artifact(&compiled_in_test(component.as_bytes(), &entry)?)
         }
@@ -449,9 +457,7 @@ pub(super) mod tests {
         let before = host.link(&component).map_err(reason)?;
         let fault = host.instance(&before).map(drop).err().ok_or("32 MiB within 1 MiB")?;
         assert_eq!((fault.kind, fault.flag()), (FaultKind::Start, Some("--memory-max")));
-        let mut app = App::clone(&host.app);
-        app.limits.memory_max_bytes = 4 << 30;
-        host.app = Arc::new(app);
+        host.set_app(|app| app.limits.memory_max_bytes = 4 << 30);
         let after = host.link(&component).map_err(reason)?;
         assert_eq!(after.on_demand(), None);
         host.instance(&after).map_err(detail)?;

@@ -10,6 +10,7 @@ mod capability;
 mod check;
 mod compile;
 mod cpu;
+mod deterministic;
 mod driver;
 mod engine;
 mod epoch;
@@ -41,6 +42,7 @@ mod soon_free;
 mod source;
 mod state;
 mod stdio;
+mod store_counts;
 mod stored;
 mod symbols;
 #[cfg(test)]
@@ -51,7 +53,7 @@ pub use artifact::{Survey, survey};
 pub use bounds::{AppBounds, AppCounters, ConnectionUse, SharedBound, WorkerBounds};
 pub use cache::{has_cache, make_dir as make_cache_dir};
 pub use call::{Call, Head};
-pub use capability::capabilities;
+pub use capability::{Services, capabilities};
 pub use check::{Checked, check};
 pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_here};
 pub use cpu::WorkerCpu;
@@ -75,6 +77,7 @@ pub use source::{
     validate, wasi_version, with_lines,
 };
 pub use source::{LoadError, REUSE_SECTION};
+pub use store_counts::{StoreCall, StoreCounters, StoreFailure};
 pub use stored::StoredCode;
 pub use symbols::{SourcePlace, Trace, TraceFrame};
 

@@ -10,8 +10,8 @@ pub(super) const HANDLES_NEARLY_SPENT: usize = HANDLES_MAX / 4 * 3;
 pub(super) const HANDLES_AT_REST: usize = 16;
 /// Bytes that one call of a host function may copy out of the guest (`Store::set_hostcall_fuel`). No tick is heard within
 /// such a call: others of the worker wait for it, some 0.3 ms for each MiB. Toolchains write bodies, files and output in
-/// pieces of 64 KiB at most.
-pub(super) const HOSTCALL_BYTES_MAX: usize = 4 << 20;
+/// pieces of 64 KiB at most; the largest value of a store fits in with its key.
+pub(super) const HOSTCALL_BYTES_MAX: usize = (4 << 20) + (64 << 10);
 /// Handles within one instance (resources, streams, futures, waitables), as wasmtime counts them in all its tables.
 pub(super) const COMPONENT_HANDLES_MAX: usize = 25_000;
 /// Bytes that a guest of wasi 0.2 may write to a body in one call, and that the host keeps for it until they are sent. Of one of

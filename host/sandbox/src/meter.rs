@@ -461,6 +461,31 @@ impl CpuClock {
     }
 }
 
+/// Measures a poll of the host's own, for those who pay for it, as [`Meter`] measures a guest's.
+pub(super) struct PollTimer {
+    began: Instant,
+    /// The thread's CPU clock when it was last read before.
+    cpu_ns: u64,
+}
+
+impl PollTimer {
+    pub(super) fn begin() -> Self {
+        let began = Instant::now();
+        CpuClock::refresh(began);
+        Self { began, cpu_ns: CpuClock::last() }
+    }
+
+    /// What the poll has cost so far: the wall clock of a short one; of a longer one, no more than its thread has computed.
+    pub(super) fn spent(&self) -> Duration {
+        let now = Instant::now();
+        let spent = now.saturating_duration_since(self.began);
+        if spent < TICK {
+            return spent;
+        }
+        spent.min(Duration::from_nanos(CpuClock::read(now).saturating_sub(self.cpu_ns)))
+    }
+}
+
 /// CPU time of this thread so far.
 pub(super) fn thread_cpu_ns() -> u64 {
     CpuClock::read(Instant::now())
@@ -550,6 +575,19 @@ mod tests {
         }
         assert_eq!(meter.tick(), Tick::Yield);
         assert!(meter.is_computing());
+    }
+
+    #[test]
+    fn a_poll_of_the_hosts_own_costs_what_its_thread_has_computed() {
+        let timer = PollTimer::begin();
+        std::thread::sleep(TICK * 20);
+        assert!(timer.spent() < TICK, "{:?}", timer.spent());
+        let timer = PollTimer::begin();
+        let turn = CpuClock::read(Instant::now());
+        while CpuClock::read(Instant::now()) - turn < saturating_ns(TICK * 3) {
+            std::hint::spin_loop();
+        }
+        assert!(timer.spent() >= TICK * 3, "{:?}", timer.spent());
     }
 
     #[test]

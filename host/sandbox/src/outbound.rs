@@ -1,37 +1,47 @@
 //! Outgoing HTTP requests of guests, for WASI 0.2 and 0.3. The destination is checked before its name is resolved and
-//! again for each address. Connections are kept for further requests of the same app.
+//! again for each address. Connections are kept for further requests of the same app, and those of HTTP/2 are shared.
 
+mod beginning;
 mod body;
 mod charge;
 mod connect;
 mod exchange;
 mod fate;
+mod http2;
 mod kept;
 mod names;
+mod payers;
+mod places;
 mod policy;
 mod reach;
 mod requests;
 mod services;
 mod share;
 mod target;
+mod times;
 mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
+use wasmhost_base::hops::{self, Trail};
+
+use self::beginning::Response;
 use self::body::Attention;
 use self::charge::Charged;
-use self::exchange::{AbortOnDrop, Response, Times};
+use self::exchange::{AbortOnDrop, Sent};
 pub(super) use self::fate::Unsent;
 pub(super) use self::requests::mend;
 pub use self::services::{CallerLeft, NoServices, ServiceAnswer, ServiceCall, ServicePieces, Services, charged};
 use self::share::{InstanceRequests, OutgoingPermit};
-use self::target::Target;
+use self::target::Destination;
+use self::times::Times;
 pub(super) use self::worker::Outbound;
-use super::bounds::{KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
+use super::bounds::{AppBounds, KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
 use super::meter::{CallChain, Meter};
 
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
@@ -48,6 +58,21 @@ pub(super) struct Outgoing {
     requests: InstanceRequests,
     meter: Arc<Meter>,
     body_idle: Option<Duration>,
+    /// Of what the instance was asked since it was last at rest.
+    asked: AskedInstance,
+}
+
+/// What an instance was asked since it was last at rest, and what it asked of others. (Which of several requests at once asks,
+/// nobody knows.)
+#[derive(Default)]
+struct AskedInstance {
+    requests: u64,
+    /// Outgoing ones.
+    calls: u64,
+    /// That of the request that has left hosts of ours most often.
+    trail: Trail,
+    /// It was logged that it makes too many calls.
+    is_told: bool,
 }
 
 impl Outgoing {
@@ -58,33 +83,76 @@ impl Outgoing {
             requests: InstanceRequests::of(outbound.requests()),
             meter: Arc::clone(meter),
             body_idle,
+            asked: AskedInstance::default(),
         }
     }
 
+    /// What the app shares with others of the worker.
+    pub(super) fn bounds(&self) -> &Arc<AppBounds> {
+        self.outbound.bounds()
+    }
+
+    /// The instance is asked to answer a request with these fields.
+    pub(super) fn begin_call(&mut self, headers: &HeaderMap) {
+        self.asked.requests += 1;
+        self.asked.trail.or(Trail::of(headers));
+    }
+
+    /// The last request of the instance has ended.
+    pub(super) fn rest(&mut self) {
+        self.asked = AskedInstance::default();
+    }
+
+    /// Counts a call; whether it may be made.
+    fn may_call(&mut self) -> bool {
+        self.asked.calls += 1;
+        let Some(max) = self.outbound.limits().calls_max else { return true };
+        if self.asked.calls <= max.saturating_mul(self.asked.requests.max(1)) {
+            return true;
+        }
+        if !std::mem::replace(&mut self.asked.is_told, true) {
+            self.outbound.tell("--outgoing-calls-max", self.meter.whose(), || {
+                format!("outgoing requests refused: the guest has made {max} for one of its own; raise --outgoing-calls-max to allow more")
+            });
+        }
+        false
+    }
+
     /// Sends `request`. It counts as a request from now on; all else happens when the result is polled.
-    pub(super) fn send(&self, request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
+    pub(super) fn send(&mut self, mut request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
+        let refused = |error| -> Sending { Box::new(std::future::ready(Err(error))) };
+        if !self.may_call() {
+            return refused(Error::ConnectionLimitReached);
+        }
+        let Some(trail) = self.asked.trail.next() else { return refused(Error::LoopDetected) };
         // A guest may ask for a great many at once: what is refused takes no more memory than the refusal.
-        let Some(permit) = self.requests.take() else {
-            return Box::new(std::future::ready(Err(Error::ConnectionLimitReached)));
-        };
+        let Some(permit) = self.requests.take() else { return refused(Error::ConnectionLimitReached) };
         if let Some(name) = services::called(request.uri()) {
             let name = name.to_ascii_lowercase();
+            request.headers_mut().insert(hops::FIELD, trail);
             return self.call(&name, request, options, permit);
         }
         let (outbound, meter) = (Arc::clone(&self.outbound), Arc::clone(&self.meter));
-        let (times, whose) = (Times::of(options, self.body_idle), meter.whose());
+        let (times, whose) = (Times::of(options, outbound.limits(), self.body_idle), meter.whose());
         Box::new(async move {
-            let target = Target::of(&request)?;
+            let destination = Destination::of(&request)?;
             let (answer, answered) = oneshot::channel();
             let attention = Attention::new();
-            let watched = (times, Arc::clone(&attention));
-            let exchange = exchange::run(Arc::clone(&outbound), target, request, watched, whose, answer);
+            let sent = Sent {
+                destination,
+                request,
+                trail,
+                times,
+                attention: Arc::clone(&attention),
+                meter: Arc::clone(&meter),
+                whose,
+            };
+            let exchange = exchange::run(Arc::clone(&outbound), sent, answer);
             // The exchange runs in its own task. Dropping the transfer drops the handle, which aborts the task.
             let task = tokio::spawn(async move {
                 let _permit = permit;
-                Charged::new(exchange, meter, whose.1)
-                    .await
-                    .unwrap_or_else(|| Err(over_cpu_limit(outbound.app(), whose)))
+                let outcome = Charged::new(exchange, meter, whose.1).await.flatten();
+                outcome.unwrap_or_else(|| Err(over_cpu_limit(outbound.app(), whose)))
             });
             let task = AbortOnDrop::new(task, attention);
             match answered.await {
@@ -161,7 +229,6 @@ mod tests {
     use tokio::time::Sleep;
 
     use super::*;
-    use crate::bounds::AppBounds;
     use wasmhost_config::{HostPattern, HostRule};
 
     type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -184,12 +251,19 @@ mod tests {
                 let (stream, _) = listener.accept().await?;
                 serve(stream).await
             });
-            let rule = HostRule { host: HostPattern::Address(address.ip()), port: None, private: false };
+            let rule = HostRule {
+                scheme: None,
+                host: HostPattern::Address(address.ip()),
+                port: None,
+                private: false,
+                path: String::new(),
+                methods: Vec::new(),
+            };
             let mut app = crate::testing::app_of_test();
             app.grants.allow_hosts = vec![rule];
             let meter = Arc::new(Meter::of_test(Duration::from_secs(60)));
             let outbound = Arc::new(Outbound::new(Arc::new(app), AppBounds::alone(), Arc::new(NoServices)));
-            let outgoing = Outgoing::new(&outbound, &meter, None);
+            let mut outgoing = Outgoing::new(&outbound, &meter, None);
             let mut request = http::Request::new(body());
             // hyper sends no body of unknown length with GET.
             *request.method_mut() = http::Method::POST;

@@ -46,8 +46,7 @@ fn interfaces() -> impl Iterator<Item = &'static Interface> {
 
 fn versions(versions: Versions) -> String {
     match versions {
-        Versions::Series(all) => all.join(" and "),
-        Versions::Exactly(only) => only.to_owned(),
+        Versions::Series(all) | Versions::Exactly(all) => all.join(" and "),
     }
 }
 
@@ -80,13 +79,17 @@ mod tests {
             "wasi:http/client@0.3.2",
             "wasi:cli/exit@0.3.0",
             "wasi:config/store@0.2.0-rc.1",
+            "wasi:keyvalue/store@0.2.0-draft",
+            "wasi:keyvalue/batch@0.2.0-draft2",
+            "wasmhost:keyvalue/entries@0.1.0",
         ] {
             assert!(is_provided(name), "{name}");
         }
         for name in [
             "wasi:io/poll@0.3.0",
             "wasi:http/client@0.2.0",
-            "wasi:keyvalue/store@0.2.0-draft",
+            "wasi:keyvalue/store@0.2.0",
+            "wasi:keyvalue/watcher@0.2.0-draft2",
             "wasi:config/store@0.2.0-draft",
             "wasi:config/store@0.2.0",
             "wasi:cli/exit@0.2.0-rc-1",
@@ -99,10 +102,15 @@ mod tests {
 
     #[test]
     fn a_hint_names_what_is_provided_and_another_version_of_what_is_not() {
-        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:io of 0.2; wasi:config of 0.2.0-rc.1; compose";
+        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:keyvalue of 0.2.0-draft and 0.2.0-draft2; wasi:config of 0.2.0-rc.1 and 0.2.0-draft-2024-09-27; wasmhost:keyvalue of 0.1.0; wasi:io of 0.2; fermyon:spin of 2.0.0; spin:key-value, spin:variables of 3.0.0; compose";
         assert!(hint("acme:secret/vault@1.0.0").starts_with(all), "{}", hint("acme:secret/vault@1.0.0"));
         let draft = hint("wasi:config/store@0.2.0-draft");
-        assert!(draft.starts_with("build it against `wasi:config/store` of 0.2.0-rc.1; wasmhost provides"), "{draft}");
+        assert!(
+            draft.starts_with(
+                "build it against `wasi:config/store` of 0.2.0-rc.1 and 0.2.0-draft-2024-09-27; wasmhost provides"
+            ),
+            "{draft}"
+        );
     }
 
     #[test]
@@ -114,7 +122,7 @@ mod tests {
         assert_eq!(reason("wasi:config/store@0.2.0-rc.1"), None);
         for (import, expected) in [
             ("wasi:config/store@0.2.0-draft", "it imports `wasi:config/store@0.2.0-draft`"),
-            ("wasi:keyvalue/store@0.2.0-draft", "it imports `wasi:keyvalue/store@0.2.0-draft`"),
+            ("wasi:blobstore/blobstore@0.2.0-draft", "it imports `wasi:blobstore/blobstore@0.2.0-draft`"),
             ("wasi:clocks/types@0.3.0-rc-2025-09-16", "it is made for a release candidate of wasi"),
         ] {
             assert!(reason(import).is_some_and(|reason| reason.starts_with(expected)), "{import}");

@@ -11,12 +11,13 @@ use wasmtime::component::Linker;
 use wasmhost_base::quota::Quota;
 use wasmhost_config::{App, Config, Development, Tier};
 
+use super::capability::Services;
 use super::engine::{self, Allocation, EngineKind};
 use super::epoch::Ticker;
 use super::pool::PoolShape;
 use super::source::Problem;
 use super::state::State;
-use super::{capability, files, outbound, response_p3};
+use super::{capability, deterministic, files, outbound, response_p3};
 
 /// What all guests of a process share.
 pub struct Sandbox {
@@ -25,6 +26,8 @@ pub struct Sandbox {
     pub(super) development: Option<Development>,
     /// How the code of its guests is compiled. Code that is optimised is always served.
     pub(super) tier: Tier,
+    /// What capabilities use of the host.
+    pub(super) services: Services,
     /// By the numbers of their kinds.
     engines: [Engines; EngineKind::ALL.len()],
 }
@@ -49,8 +52,9 @@ pub(super) struct SharedEngine {
 
 impl Sandbox {
     /// For the apps of `config`, in a process with so many workers.
-    pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>) -> Arc<Self> {
+    pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>, services: Services) -> Arc<Self> {
         Arc::new(Self {
+            services,
             development: config.development.clone(),
             tier: config.compilation.tier,
             ..Self::of(&config.apps, config.source.is_some(), workers, ticker)
@@ -66,7 +70,8 @@ impl Sandbox {
             told_without_pool: AtomicBool::new(false),
             on_demand: Mutex::new(None),
         };
-        Self { ticker, development: None, tier: Tier::Optimised, engines: EngineKind::ALL.map(engines) }
+        let (tier, services) = (Tier::Optimised, Services::default());
+        Self { ticker, development: None, tier, services, engines: EngineKind::ALL.map(engines) }
     }
 
     /// Makes the engines now that are likely to be needed, each with a pool, which blocks for some 25 ms a kind: it maps thousands
@@ -131,6 +136,7 @@ pub(super) const ON_DEMAND: &str = "instances get their memory on demand, which 
 fn linker(engine: &Engine, concurrent: bool) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::<State>::new(engine);
     capability::link(&mut linker, concurrent)?;
+    deterministic::attach(&mut linker, concurrent)?;
     files::guard(&mut linker, concurrent)?;
     outbound::mend(&mut linker, concurrent)?;
     if concurrent {

@@ -16,7 +16,8 @@ use wasmhost_base::quota::Claim;
 use wasmhost_config::{App, DEVELOPMENT_VARIABLE, DirectoryPurpose};
 
 use super::bounds::AppBounds;
-use super::capability::{Held, StoreData};
+use super::capability::{Held, StoreData, Surroundings};
+use super::deterministic::{self, TestClock, Timed};
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
 use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
@@ -40,6 +41,7 @@ pub(super) struct State {
     /// The runtime of the worker, which may not be the one that is entered.
     pub(super) worker: Handle,
     held: Held,
+    test_clock: Option<TestClock>,
     _place: Claim,
 }
 
@@ -106,6 +108,7 @@ impl State {
             let permissions = if dir.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             wasi.preopened_dir(dir.path(), &dir.guest, permissions)?;
         }
+        let test_clock = common.app.deterministic.map(|seed| deterministic::fix(&mut wasi, seed));
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         let mut http = WasiHttpCtx::new();
@@ -126,6 +129,7 @@ impl State {
             last_made: LastMade::default(),
             worker,
             held,
+            test_clock,
             _place: place,
         })
     }
@@ -136,6 +140,7 @@ impl State {
         if active == 0 {
             self.output.iter().for_each(GuestOutput::end_line);
             self.hooks.meter.is_led_to_by(None, false);
+            self.hooks.outgoing.rest();
         }
         let table = &mut self.table;
         self.hooks.meter.note_handles(active, |handles| table.iter_mut().nth(handles).is_some());
@@ -150,6 +155,16 @@ impl State {
 impl StoreData for State {
     fn held(&mut self) -> &mut Held {
         &mut self.held
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings { worker: &self.worker, meter: &self.hooks.meter, bounds: self.hooks.outgoing.bounds() }
+    }
+}
+
+impl Timed for State {
+    fn test_clock(&self) -> Option<&TestClock> {
+        self.test_clock.as_ref()
     }
 }
 
@@ -170,7 +185,7 @@ pub(super) struct Hooks {
     /// Set while an incoming request becomes a resource: then `Host` is kept, which a guest may read but never set.
     pub(super) receiving: bool,
     forbidden: ForbiddenHeaderFilter,
-    outgoing: Outgoing,
+    pub(super) outgoing: Outgoing,
     meter: Arc<Meter>,
 }
 

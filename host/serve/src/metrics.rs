@@ -10,7 +10,7 @@ mod reasons;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound};
+use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound, StoreCall, StoreFailure};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
 pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, Shed};
@@ -49,6 +49,12 @@ counters! {
         outgoing: [AtomicU64; ConnectionUse::ALL.len()] => Counter "outgoing_requests", "outgoing_requests", [by "connection": ConnectionUse::ALL.map(ConnectionUse::name)];
         /// Requests that other apps of the host made (services)
         service_requests: Count => Counter "service_requests", "service_requests", [count];
+        /// Calls of stores of keys and values
+        store_calls: [AtomicU64; StoreCall::ALL.len()] => Counter "store_calls", "store_calls", [by "call": StoreCall::ALL.map(StoreCall::name)];
+        /// Calls of stores, and openings, that failed, by reason
+        store_failures: [AtomicU64; StoreFailure::ALL.len()] => Counter "store_failures", "store_failures", [by "reason": StoreFailure::ALL.map(StoreFailure::name)];
+        /// Time that calls waited for stores
+        store_wait_us: AtomicU64 => Counter "store_wait_seconds", "store_wait_us", [micros];
         /// Instances made
         generation: Count => Counter "generations", "generation", [count];
         /// Instances that live

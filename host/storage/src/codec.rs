@@ -166,6 +166,10 @@ fn put_error(bytes: &mut Vec<u8>, error: &StoreError) {
             put_bytes(bytes, file.as_bytes());
             put_bytes(bytes, reason.as_bytes());
         }
+        StoreError::Refused { reason } => {
+            bytes.push(15);
+            put_bytes(bytes, reason.as_bytes());
+        }
     }
 }
 
@@ -270,6 +274,7 @@ impl<'a> MessageRest<'a> {
             12 => StoreError::NoSuchStore { name: self.text()? },
             13 => StoreError::Damaged { file: self.text()?, reason: self.text()? },
             14 => StoreError::Io { file: self.text()?, reason: self.text()? },
+            15 => StoreError::Refused { reason: self.text()? },
             _ => return None,
         })
     }

@@ -63,6 +63,11 @@ pub struct Embedded {
 pub struct Closing(JoinHandle<()>);
 
 impl Closing {
+    /// Whether the file is closed.
+    pub fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+
     /// Waits until the file is closed. Blocks.
     pub fn wait(self) {
         // It catches the panics of the engine, and has none of its own to tell of.

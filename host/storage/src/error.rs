@@ -89,6 +89,12 @@ pub enum StoreError {
         /// What the system says.
         reason: String,
     },
+    /// The server that keeps the store refused, such as a replica, a server without room, or one that wants another password.
+    #[error("the server of the store refused: {reason}: nothing was changed")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// The other side of a connection sent something that is no message.
     #[error("a message of the store is not valid")]
     Invalid,

@@ -23,6 +23,11 @@ pub struct StoreFile {
 }
 
 impl StoreFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens the file in a data directory; makes both, if they are not there, so that only this user can enter the directory
     /// (0700) and read the file (0600). A file that others can read is closed to them.
     ///

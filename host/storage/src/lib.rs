@@ -2,11 +2,12 @@
 //! of `sandbox` will adapt what is here for them.
 //!
 //! Every backend is a [`KeyValue`]: [`Embedded`] keeps stores in a file of this process, [`Remote`] asks the process that has
-//! them, which [`serve`]s them over a socket. `docs/STORAGE.md` says what is promised, and what was measured.
+//! them, which [`serve`]s them over a socket, and [`Redis`] asks a server that several machines share. `docs/STORAGE.md` says what is promised, and what was measured.
 
 mod asked;
 mod backend;
 mod codec;
+pub mod command_socket;
 mod committer;
 mod embedded;
 mod engine;
@@ -15,13 +16,16 @@ mod file;
 mod operation;
 mod read;
 mod record;
+mod redis;
 mod remote;
 mod serve;
+mod stores;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use self::redis::{AddressError, Redis, RedisAddress, RedisLine, RedisOptions, RedisOptionsError, RedisPassword};
 pub use backend::KeyValue;
 pub use committer::WallClock;
 pub use embedded::{Closing, Embedded, StoreOptions, system_clock};
@@ -33,3 +37,4 @@ pub use operation::{
 };
 pub use remote::{Remote, RemoteLine};
 pub use serve::serve;
+pub use stores::Stores;

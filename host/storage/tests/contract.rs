@@ -9,6 +9,15 @@ macro_rules! contract {
     ($($name:ident)*) => {
         mod embedded { $(#[test] fn $name() { crate::run(async { super::$name(crate::embedded().await).await }); })* }
         mod socket { $(#[test] fn $name() { crate::run(async { super::$name(crate::socket().await).await }); })* }
+        mod redis {$(
+            #[test]
+            fn $name() {
+                crate::run(async {
+                    let Some(world) = crate::redis().await else { return };
+                    super::$name(world).await;
+                });
+            }
+        )*}
     };
 }
 
@@ -47,7 +56,7 @@ async fn value<S: Clients>(stores: &S, store: &str, key: &str) -> Option<Vec<u8>
     stores.get(store, key).await.expect("an answer").map(|stored| stored.value)
 }
 
-async fn values_are_read_as_they_were_written<S: Clients>(world: World<S>) {
+async fn values_are_read_as_they_were_written<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     assert_eq!(stores.get("a", "k").await, Ok(None));
     assert_eq!(stores.exists("a", "k").await, Ok(false));
@@ -72,7 +81,7 @@ async fn values_are_read_as_they_were_written<S: Clients>(world: World<S>) {
     assert_eq!(stores.usage("a").await, Ok(StoreUsage { keys: 2, bytes: 7 }));
 }
 
-async fn versions_grow_and_never_come_again<S: Clients>(world: World<S>) {
+async fn versions_grow_and_never_come_again<S: Clients>(world: World<S, S::Owner>) {
     let (stores, mut last) = (&world.stores, 0);
     for round in 0..3 {
         stores.set("a", "k", b"same").await.unwrap();
@@ -86,7 +95,7 @@ async fn versions_grow_and_never_come_again<S: Clients>(world: World<S>) {
     }
 }
 
-async fn edits_are_done_all_or_none<S: Clients>(world: World<S>) {
+async fn edits_are_done_all_or_none<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     world.grant(&[("a", StoreQuota { keys_max: 2, ..ROOMY })]).await;
     stores.write("a", vec![set("k", b"1"), set("l", b"1")]).await.unwrap();
@@ -105,7 +114,7 @@ async fn edits_are_done_all_or_none<S: Clients>(world: World<S>) {
     stores.write("a", vec![]).await.unwrap();
 }
 
-async fn keys_and_values_have_a_largest_size<S: Clients>(world: World<S>) {
+async fn keys_and_values_have_a_largest_size<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     world.grant(&[("a", StoreQuota { key_bytes_max: 4, value_bytes_max: 6, ..ROOMY })]).await;
     stores.set("a", "1234", b"123456").await.unwrap();
@@ -136,7 +145,7 @@ async fn keys_and_values_have_a_largest_size<S: Clients>(world: World<S>) {
     assert_eq!(all, Err(StoreError::TooLarge { bytes: 9 << 20, max: OPERATION_BYTES_MAX }));
 }
 
-async fn a_full_store_refuses_and_has_changed_nothing<S: Clients>(world: World<S>) {
+async fn a_full_store_refuses_and_has_changed_nothing<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     world.grant(&[("a", StoreQuota { keys_max: 3, bytes_max: 20, ..ROOMY }), ("b", ROOMY)]).await;
     stores.write("a", vec![set("k", b"123456789"), set("l", b"12345678")]).await.unwrap();
@@ -160,7 +169,7 @@ async fn a_full_store_refuses_and_has_changed_nothing<S: Clients>(world: World<S
     stores.set("b", "other", b"of another store").await.unwrap();
 }
 
-async fn a_store_above_its_quota_may_shrink<S: Clients>(world: World<S>) {
+async fn a_store_above_its_quota_may_shrink<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     stores.write("a", ["k", "l", "m"].map(|key| set(key, b"12345")).to_vec()).await.unwrap();
     world.grant(&[("a", StoreQuota { keys_max: 1, bytes_max: 3, ..ROOMY })]).await;
@@ -173,7 +182,7 @@ async fn a_store_above_its_quota_may_shrink<S: Clients>(world: World<S>) {
     assert_eq!(stores.usage("a").await, Ok(StoreUsage { keys: 2, bytes: 8 }));
 }
 
-async fn what_has_expired_is_not_there<S: Clients>(world: World<S>) {
+async fn what_has_expired_is_not_there<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     let edits =
         vec![set_for("k", b"1", 100), set_for("number", b"7", 100), set("stays", b"1"), set_for("now", b"1", 0)];
@@ -199,7 +208,7 @@ async fn what_has_expired_is_not_there<S: Clients>(world: World<S>) {
     assert_eq!(stores.list("a", "", None, 10).await.unwrap().keys, ["again", "for ever", "k", "number", "stays"]);
 }
 
-async fn what_has_expired_is_removed_and_stops_counting<S: Clients>(world: World<S>) {
+async fn what_has_expired_is_removed_and_stops_counting<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     let edits = (0..900).map(|number| set_for(&format!("{number:03}"), b"12345", 10)).collect();
     stores.write("a", edits).await.unwrap();
@@ -229,7 +238,7 @@ async fn what_has_expired_is_removed_and_stops_counting<S: Clients>(world: World
     }
 }
 
-async fn expired_entries_make_room_for_a_write<S: Clients>(world: World<S>) {
+async fn expired_entries_make_room_for_a_write<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     world.grant(&[("a", StoreQuota { keys_max: 700, bytes_max: 10_000, ..ROOMY })]).await;
     let edits = (0..600).map(|number| set_for(&format!("{number:03}"), b"12345", 10)).collect();
@@ -242,7 +251,7 @@ async fn expired_entries_make_room_for_a_write<S: Clients>(world: World<S>) {
     assert_eq!(stores.usage("a").await, Ok(StoreUsage { keys: 2, bytes: 10 + 9_005 }), "all of them were removed");
 }
 
-async fn keys_are_listed_page_by_page<S: Clients>(world: World<S>) {
+async fn keys_are_listed_page_by_page<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     let listing = stores.list("a", "", None, 10).await.unwrap();
     assert!(listing.keys.is_empty() && listing.next.is_none());
@@ -275,7 +284,7 @@ async fn keys_are_listed_page_by_page<S: Clients>(world: World<S>) {
     assert_eq!(stores.list("b", "", None, 10).await.unwrap().keys, ["k"]);
 }
 
-async fn keys_that_stay_are_listed_once_while_others_come_and_go<S: Clients>(world: World<S>) {
+async fn keys_that_stay_are_listed_once_while_others_come_and_go<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     let stay: Vec<String> = (0..50).map(|number| format!("{number:02}-stays")).collect();
     stores.write("a", stay.iter().map(|key| set(key, b"")).collect()).await.unwrap();
@@ -298,7 +307,7 @@ async fn keys_that_stay_are_listed_once_while_others_come_and_go<S: Clients>(wor
     assert_eq!(stayed, stay.iter().collect::<Vec<_>>());
 }
 
-async fn numbers_are_incremented<S: Clients>(world: World<S>) {
+async fn numbers_are_incremented<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     assert_eq!(stores.increment("a", "n", 3).await, Ok(3));
     assert_eq!(stores.increment("a", "n", -5).await, Ok(-2));
@@ -318,7 +327,7 @@ async fn numbers_are_incremented<S: Clients>(world: World<S>) {
     }
 }
 
-async fn a_swap_needs_the_version_that_was_read<S: Clients>(world: World<S>) {
+async fn a_swap_needs_the_version_that_was_read<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     let version = async || stores.get("a", "k").await.unwrap().map(|stored| stored.version);
     assert_eq!(stores.swap("a", Some(1), set("k", b"1")).await, Ok(false));
@@ -340,7 +349,7 @@ async fn a_swap_needs_the_version_that_was_read<S: Clients>(world: World<S>) {
     assert_eq!(stores.usage("a").await, Ok(StoreUsage::default()));
 }
 
-async fn stores_are_apart_and_only_granted_ones_answer<S: Clients>(world: World<S>) {
+async fn stores_are_apart_and_only_granted_ones_answer<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     stores.set("a", "k", b"of a").await.unwrap();
     stores.set("b", "k", b"of b").await.unwrap();
@@ -361,7 +370,7 @@ async fn stores_are_apart_and_only_granted_ones_answer<S: Clients>(world: World<
     assert_eq!(value(stores, "a", "k").await.as_deref(), Some(&b"of a"[..]), "what it held has stayed");
 }
 
-async fn large_values_pass<S: Clients>(world: World<S>) {
+async fn large_values_pass<S: Clients>(world: World<S, S::Owner>) {
     let stores = &world.stores;
     let large: Vec<u8> = (0..4_u32 << 20).map(|number| (number % 251) as u8).collect();
     let edits: Vec<_> = (0..1_000).map(|number| set(&format!("{number:01024}"), &[b'v'; 1_000])).collect();
@@ -378,7 +387,7 @@ async fn large_values_pass<S: Clients>(world: World<S>) {
     assert!(stores.get_many("a", page.keys).await.unwrap().into_iter().all(|found| found.is_some()));
 }
 
-async fn increments_of_many_clients_are_all_counted<S: Clients>(world: World<S>) {
+async fn increments_of_many_clients_are_all_counted<S: Clients>(world: World<S, S::Owner>) {
     const CLIENTS: usize = 64;
     const IN_ALL: usize = 100_000;
     let (mut tasks, left) = (Vec::new(), std::rc::Rc::new(std::cell::Cell::new(IN_ALL)));

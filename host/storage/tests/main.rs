@@ -6,6 +6,9 @@ mod contract;
 mod crash;
 mod damage;
 mod model;
+mod redis_faults;
+mod redis_refusals;
+mod redis_server;
 mod socket;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use wasmhost_storage::{Closing, Embedded, KeyValue, Remote, StoreFile, StoreOptions, StoreQuota, serve};
+use wasmhost_storage::{Closing, Embedded, KeyValue, Redis, Remote, StoreFile, StoreOptions, StoreQuota, serve};
+
+use crate::redis_server::RedisServer;
 
 /// Room for everything that is not about room.
 pub const ROOMY: StoreQuota =
@@ -22,27 +27,27 @@ pub const ROOMY: StoreQuota =
 /// No answer takes so long, also beside other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Stores in a folder of their own, with a clock that stands still until it is told to go on.
-pub struct World<S> {
+/// Stores in a place of their own, with a clock that stands still until it is told to go on.
+pub struct World<S, O = Embedded> {
     /// What is asked.
     pub stores: S,
-    /// The process that has the file.
-    pub owner: Embedded,
+    /// What has the stores.
+    pub owner: O,
     /// Milliseconds since 1970.
     pub clock: Arc<AtomicU64>,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
-impl<S> World<S> {
+impl<S: Clients> World<S, S::Owner> {
     /// Lets time pass.
     pub fn pass(&self, milliseconds: u64) {
         self.clock.fetch_add(milliseconds, Relaxed);
     }
 
-    /// GrantedStores these stores.
+    /// Grants these stores.
     pub async fn grant(&self, stores: &[(&str, StoreQuota)]) {
         let stores = stores.iter().map(|(name, quota)| ((*name).to_owned(), *quota)).collect();
-        self.owner.grant(stores).await.expect("a grant");
+        S::grant(self, stores).await;
     }
 }
 
@@ -78,7 +83,18 @@ pub async fn embedded() -> World<Embedded> {
     let file = StoreFile::open(folder.path()).expect("a file");
     let stores = vec![("a".to_owned(), ROOMY), ("b".to_owned(), ROOMY)];
     let (owner, _) = Embedded::start(file, stores, options).expect("stores");
-    World { stores: owner.clone(), owner, clock, _folder: folder }
+    World { stores: owner.clone(), owner, clock, _folder: Some(folder) }
+}
+
+/// The same in a server of its own.
+pub async fn redis() -> Option<World<Redis, RedisServer>> {
+    let server = RedisServer::start(&[])?;
+    let clock = Arc::new(AtomicU64::new(1_000_000));
+    let reads = Arc::clone(&clock);
+    let mut options = server.options();
+    options.clock = Some(Arc::new(move || reads.load(Relaxed)));
+    let stores = redis_server::spawn(options);
+    Some(World { stores, owner: server, clock, _folder: None })
 }
 
 /// The same behind a socket, with its owner in a thread of its own.
@@ -104,20 +120,52 @@ pub fn connect(owner: &Embedded) -> Remote {
 
 /// A backend that can be asked by several clients at once, each over its own connection if it has any.
 pub trait Clients: KeyValue {
+    /// What has the stores.
+    type Owner;
+
     /// So many clients.
-    fn clients(world: &World<Self>, count: usize) -> Vec<Self>;
+    fn clients(world: &World<Self, Self::Owner>, count: usize) -> Vec<Self>;
+
+    /// Grants these stores.
+    fn grant(world: &World<Self, Self::Owner>, stores: Vec<(String, StoreQuota)>) -> impl Future<Output = ()>;
 }
 
 impl Clients for Embedded {
+    type Owner = Self;
+
+    async fn grant(world: &World<Self>, stores: Vec<(String, StoreQuota)>) {
+        world.owner.grant(stores).await.expect("a grant");
+    }
+
     fn clients(world: &World<Self>, count: usize) -> Vec<Self> {
         vec![world.stores.clone(); count]
     }
 }
 
 impl Clients for Remote {
+    type Owner = Embedded;
+
+    async fn grant(world: &World<Self>, stores: Vec<(String, StoreQuota)>) {
+        world.owner.grant(stores).await.expect("a grant");
+    }
+
     fn clients(world: &World<Self>, count: usize) -> Vec<Self> {
         // As many as a host may have workers; each asks several questions at once.
         let connections: Vec<_> = (0..4).map(|_| connect(&world.owner)).collect();
+        (0..count).map(|number| connections[number % connections.len()].clone()).collect()
+    }
+}
+
+impl Clients for Redis {
+    type Owner = RedisServer;
+
+    async fn grant(world: &World<Self, RedisServer>, stores: Vec<(String, StoreQuota)>) {
+        world.stores.grant(stores).expect("a grant");
+    }
+
+    fn clients(world: &World<Self, RedisServer>, count: usize) -> Vec<Self> {
+        // As four hosts.
+        let connections: Vec<_> = (0..4).map(|_| redis_server::spawn(world.owner.options())).collect();
         (0..count).map(|number| connections[number % connections.len()].clone()).collect()
     }
 }

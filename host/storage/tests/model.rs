@@ -139,7 +139,7 @@ async fn listing<S: KeyValue>(stores: &S, store: &str, operation: &Operation) ->
     Ok(Reply::Page(Listing { keys, next }))
 }
 
-async fn follows<S: Clients>(world: &World<S>, name: &str, steps: Vec<Step>) -> Result<(), TestCaseError> {
+async fn follows<S: Clients>(world: &World<S, S::Owner>, name: &str, steps: Vec<Step>) -> Result<(), TestCaseError> {
     world.grant(&[(name, QUOTA), ("a", ROOMY)]).await;
     let (stores, mut model, mut now) = (&world.stores, Model::default(), 1_000_000);
     world.clock.store(now, std::sync::atomic::Ordering::Relaxed);
@@ -204,4 +204,14 @@ fn stores_of_this_process_are_as_a_map() {
 #[test]
 fn stores_behind_a_socket_are_as_a_map() {
     runs(30, |steps| crate::run(async { follows(&crate::socket().await, "m", steps).await }));
+}
+
+#[test]
+fn stores_of_a_server_are_as_a_map() {
+    runs(30, |steps| {
+        crate::run(async {
+            let Some(world) = crate::redis().await else { return Ok(()) };
+            follows(&world, "m", steps).await
+        })
+    });
 }

@@ -1,5 +1,5 @@
-//! The admin page, on an address of its own: `/healthz`, `/readyz`, `/status` and `/metrics`. Served by the primary's
-//! thread, so that it answers when every worker is busy.
+//! The admin page, on an address of its own: `/healthz`, `/readyz`, `/status` and `/metrics`; and the control socket, which
+//! answers the same, and takes commands. Served by the primary's thread, so that they answer when every worker is busy.
 
 mod figures;
 mod prometheus;
@@ -8,6 +8,7 @@ pub mod table;
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
+use wasmhost_base::hops;
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_serve::listener::{AcceptPause, Listener};
 use wasmhost_serve::worker::inbox::Accepted;
@@ -29,15 +31,43 @@ use crate::host_status::HostStatus;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
 const CONNECTIONS_MAX: usize = 32;
-/// Time of a connection, for one request and its answer.
+/// Time of a connection to the admin page, for one request and its answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time of a connection to the control socket, over which the outcome of a reload may be waited for.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// After a panic in its own loop the page begins anew, in so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
+/// The answer to a request that takes time.
+pub(crate) type LaterAnswer = Pin<Box<dyn Future<Output = AdminAnswer>>>;
+/// An answer.
+pub(crate) type AdminAnswer = Response<Full<Bytes>>;
+
+/// Takes commands.
+pub(crate) trait Commands: 'static {
+    /// What a POST to this path commands; none: nothing.
+    fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer>;
+}
+
+/// What is answered: the state of the host, and, on the control socket, commands.
+struct Answerer {
+    host_status: Arc<HostStatus>,
+    commands: Option<Box<dyn Commands>>,
+}
+
 /// Serves the page; never ends, not by a bug of its own.
 pub async fn serve(listener: Listener, host_status: Arc<HostStatus>) {
-    while guarded(Box::pin(accept(&listener, &host_status))).await.is_err() {
+    serve_all(listener, Rc::new(Answerer { host_status, commands: None })).await;
+}
+
+/// Serves the control socket; never ends, either.
+pub(crate) async fn serve_commands(listener: Listener, host_status: Arc<HostStatus>, commands: impl Commands) {
+    serve_all(listener, Rc::new(Answerer { host_status, commands: Some(Box::new(commands)) })).await;
+}
+
+async fn serve_all(listener: Listener, answerer: Rc<Answerer>) {
+    while guarded(Box::pin(accept(&listener, &answerer))).await.is_err() {
         tokio::time::sleep(AFTER_A_PANIC).await;
     }
 }
@@ -49,11 +79,12 @@ struct Visitor {
 }
 
 impl Visitor {
-    fn begin(socket: Accepted, host_status: Arc<HostStatus>) -> Self {
+    fn begin(socket: Accepted, answerer: Rc<Answerer>) -> Self {
         let has_asked = Rc::new(Cell::new(false));
         let asked = Rc::clone(&has_asked);
         let task = tokio::task::spawn_local(async move {
-            match tokio::time::timeout(CONNECTION_TIMEOUT, connection(socket, host_status, asked)).await {
+            let time = if answerer.commands.is_some() { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
+            match tokio::time::timeout(time, connection(socket, answerer, asked)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended with an error"),
                 Err(_) => tracing::debug!("an admin connection took too long"),
@@ -69,7 +100,7 @@ fn whose_place(have_asked: impl IntoIterator<Item = bool>) -> usize {
     have_asked.into_iter().position(|has_asked| !has_asked).unwrap_or(0)
 }
 
-async fn accept(listener: &Listener, host_status: &Arc<HostStatus>) {
+async fn accept(listener: &Listener, answerer: &Rc<Answerer>) {
     // In the order of their coming.
     let mut visitors: Vec<Visitor> = Vec::with_capacity(CONNECTIONS_MAX);
     let mut pause = AcceptPause::default();
@@ -86,7 +117,7 @@ async fn accept(listener: &Listener, host_status: &Arc<HostStatus>) {
                     leaver.task.abort();
                     tracing::debug!("an admin connection was closed to make room for another");
                 }
-                visitors.push(Visitor::begin(socket, Arc::clone(host_status)));
+                visitors.push(Visitor::begin(socket, Rc::clone(answerer)));
             }
             Err(error) => pause.failed(&error),
         }
@@ -95,16 +126,24 @@ async fn accept(listener: &Listener, host_status: &Arc<HostStatus>) {
 
 async fn connection(
     socket: Accepted,
-    host_status: Arc<HostStatus>,
+    answerer: Rc<Answerer>,
     asked: Rc<Cell<bool>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let service = service_fn(move |request: Request<Incoming>| {
         asked.set(true);
         wasmhost_base::inject::arm(request.headers());
-        let response = caught(|| answer(&request, &host_status)).unwrap_or_else(|_| {
-            page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
-        });
-        async move { Ok::<_, Infallible>(response) }
+        let answerer = Rc::clone(&answerer);
+        async move {
+            let commands = answerer.commands.as_ref().filter(|_| request.method() == Method::POST);
+            let command = commands.and_then(|commands| commands.command(request.uri().path(), &answerer.host_status));
+            let response = match command {
+                Some(command) => guarded(Box::pin(command)).await,
+                None => caught(|| answer(&request, &answerer.host_status)),
+            };
+            Ok::<_, Infallible>(response.unwrap_or_else(|_| {
+                page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
+            }))
+        }
     });
     let mut http = http1::Builder::new();
     // One answer each, so that nobody keeps a place.
@@ -120,8 +159,12 @@ async fn connection(
     Ok(())
 }
 
-fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> AdminAnswer {
     wasmhost_base::inject::panic_at("admin");
+    // By whichever address it comes: guests have no business here.
+    if hops::hops(request.headers()) != Some(0) {
+        return page(StatusCode::FORBIDDEN, "text/plain", "403 this page answers no guest\n");
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
         // RFC 9110, section 15.5.6.
@@ -141,7 +184,7 @@ fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> Response<Ful
     }
 }
 
-fn page(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(crate) fn page(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> AdminAnswer {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -17,6 +18,8 @@ use wasmhost_sandbox::LoadError;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::{Admission, Connection};
 use wasmhost_serve::worker::{ListenerId, ListenerRow, Stage, WorkerEvent, WorkerId};
+
+use crate::stores::StoreOwner;
 
 /// What comes of work that runs elsewhere; without an answer, the thread or process that did it has died.
 pub(crate) type Pending<T> = oneshot::Receiver<Result<T, LoadError>>;
@@ -45,7 +48,12 @@ pub(crate) trait Backend: Sized + 'static {
     ///
     /// # Errors
     /// What the system says.
-    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, confinement: &Confinement) -> io::Result<Self>;
+    fn new(
+        config: &Arc<Config>,
+        spawner: &Arc<Spawner>,
+        confinement: &Confinement,
+        stores: Option<&Rc<StoreOwner>>,
+    ) -> io::Result<Self>;
 
     /// What all workers share.
     fn host(&self) -> &'static HostScoreboard;

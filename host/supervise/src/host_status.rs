@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use wasmhost_base::log;
@@ -14,6 +14,7 @@ use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
 use crate::schedules::ScheduleRow;
 use crate::shutdown::Phase;
+use crate::stores::StoresView;
 
 /// What the admin page reads, and the primary writes.
 pub struct HostStatus {
@@ -31,11 +32,13 @@ pub struct HostStatus {
     pub confinement: Confinement,
     /// Since when.
     pub started: Instant,
+    stores: OnceLock<StoresView>,
     state: Mutex<BoardState>,
 }
 
 struct BoardState {
     phase: Phase,
+    is_reloading: bool,
     not_listening: Vec<(String, String)>,
     certificates: Vec<CertificateFacts>,
     apps: BTreeMap<AppId, AppRow>,
@@ -56,6 +59,8 @@ pub struct AppRow {
     pub state: &'static str,
     /// Version of wasi:http that it was made for; empty before it was loaded.
     pub wasi: String,
+    /// Its stores, by the names by which its guest calls them.
+    pub stores: BTreeMap<String, String>,
     /// Isolation in effect; empty before it was loaded.
     pub isolation: String,
     /// How often it was loaded.
@@ -88,8 +93,10 @@ impl HostStatus {
             config,
             confinement,
             started: Instant::now(),
+            stores: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
+                is_reloading: false,
                 not_listening: Vec::new(),
                 certificates: Vec::new(),
                 apps: BTreeMap::new(),
@@ -112,6 +119,11 @@ impl HostStatus {
         self.state().phase
     }
 
+    /// Whether a reload is under way.
+    pub fn is_reloading(&self) -> bool {
+        self.state().is_reloading
+    }
+
     /// Addresses of the settings on which the host does not listen, and why.
     pub fn not_listening(&self) -> Vec<(String, String)> {
         self.state().not_listening.clone()
@@ -120,6 +132,17 @@ impl HostStatus {
     /// The certificates of TLS.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         self.state().certificates.clone()
+    }
+
+    /// The stores, where the host has some.
+    pub(crate) fn stores(&self) -> Option<&StoresView> {
+        self.stores.get()
+    }
+
+    /// Shows these stores from now on.
+    pub(crate) fn show_stores(&self, stores: StoresView) {
+        // A host has them from its start, or never.
+        let _ = self.stores.set(stores);
     }
 
     /// All apps, by number.
@@ -148,6 +171,10 @@ impl HostStatus {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
+    }
+
+    pub(crate) fn set_reloading(&self, is_reloading: bool) {
+        self.state().is_reloading = is_reloading;
     }
 
     pub(crate) fn set_not_listening(&self, addresses: Vec<(String, String)>) {

@@ -107,9 +107,20 @@ pub(crate) fn link_and_try(
     let guest = Guest::link(artifact, app, &trial.sandbox)?;
     try_instance(&guest, app, trial)?;
     warn_without_effect(&guest, app);
+    warn_of_test_settings(app);
     let isolation = if guest.is_fresh_each_request() { "request" } else { "worker" };
     let tried = Tried { wasi: guest.version().to_string(), isolation: isolation.to_owned() };
     Ok((Arc::new(guest), tried))
+}
+
+/// Warns that what the app serves is not for the world.
+fn warn_of_test_settings(app: &App) {
+    if let Some(seed) = app.deterministic {
+        tracing::warn!(
+            app = app.name,
+            "--deterministic {seed}: the guest's random numbers can be predicted, and its clocks do not show the time; this is for tests"
+        );
+    }
 }
 
 /// Warns of a setting that has no effect because of the component or another setting.

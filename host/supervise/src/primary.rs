@@ -60,9 +60,12 @@ use self::unpublished::Unpublished;
 use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
+use crate::control::{self, Control, ControlOrder};
 use crate::host_status::{HostStatus, is_single};
 use crate::process::Processes;
+use crate::service_manager::ServiceState;
 use crate::shutdown::{Phase, Request, Signals};
+use crate::stores::{StoreOwner, StoresEnd};
 use crate::supervisor::BEAT;
 use crate::threads::Threads;
 
@@ -108,16 +111,30 @@ async fn run_on<B: Backend>(
     let config = Arc::new(bootstrap.config.clone());
     tell_start(&config);
     bootstrap.confinement.log();
-    let backend = B::new(&config, &spawner, &bootstrap.confinement).map_err(system("make ready for workers"))?;
+    let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
+    service_manager.starts(config.compilation.timeout);
+    let started =
+        bootstrap.stores.take().map(|(file, commands)| StoreOwner::start(file, commands, &config.apps)).transpose()?;
+    let (stores, stores_end) = started.unzip();
+    let backend =
+        B::new(&config, &spawner, &bootstrap.confinement, stores.as_ref()).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
     let mut places = make_places(&backend, config.workers, &groups)?;
     let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
     let host_status =
         Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
+    if let Some(stores) = &stores {
+        host_status.show_stores(stores.view());
+    }
     // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status)));
+    }
+    let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
+    if let Some(socket) = bootstrap.listen_for_commands()? {
+        let control = Control::new(commander);
+        tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
     let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
@@ -175,8 +192,10 @@ async fn run_on<B: Backend>(
         stage: Stage::Serve,
         groups_drain: false,
         acme_changed: Rc::default(),
+        stores,
         host_status,
         config,
+        service_manager,
     };
     for index in 0..primary.places.len() {
         primary.start(index)?;
@@ -188,6 +207,7 @@ async fn run_on<B: Backend>(
     let ears = Ears {
         workers: &mut heard,
         orders: &mut orders,
+        commands: &mut commands,
         done: &mut done,
         read: &mut read,
         looked: &mut looked,
@@ -199,6 +219,8 @@ async fn run_on<B: Backend>(
     primary.end_runs(&mut runs).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
+    drop(primary);
+    stores_end.into_iter().for_each(StoresEnd::wait);
     ended
 }
 
@@ -304,6 +326,10 @@ impl<B: Backend> Primary<B> {
             if !draining && !acceptors.has_given_up() {
                 self.begin_due_reload();
             }
+            if let Some(state) = self.service_state(announced, draining) {
+                self.host_status.set_reloading(state == ServiceState::Reloading);
+                self.service_manager.tell(state);
+            }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
             let due = self.due_times(deadline, beat_at);
             let (may_hear, looks_again) = (turns.begin(), acceptors.has_given_up() || rest.is_some());
@@ -333,11 +359,15 @@ impl<B: Backend> Primary<B> {
                     tracing::warn!(signal, "second signal: the host ends at once");
                     return Ok(Ended::AtOnce);
                 }
-                Heard::Signal(Request::Reload) if draining => {}
+                Heard::Signal(Request::Reload) | Heard::Command(ControlOrder::Stop) if draining => {}
                 // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
                 Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
-                Heard::Signal(stop) => {
-                    let signal = if let Request::Stop(signal) = stop { signal } else { "SIGHUP" };
+                stop @ (Heard::Signal(_) | Heard::Command(ControlOrder::Stop)) => {
+                    let signal = match stop {
+                        Heard::Signal(Request::Stop(signal)) => signal,
+                        Heard::Command(_) => "wasmhost stop",
+                        _ => "SIGHUP",
+                    };
                     deadline = Some(self.stop_accepting(signal));
                     // What waits at a socket that was handed over stays there, for whoever is handed it next.
                     acceptors.leave_handed_over();
@@ -355,6 +385,16 @@ impl<B: Backend> Primary<B> {
                     }
                 }
                 Heard::Order(order) => self.follow_order(order),
+                Heard::Command(ControlOrder::Reload(begun)) if announced && !draining => {
+                    self.begin_reload();
+                    // Who asked may have left.
+                    let _ = begun.send(());
+                }
+                Heard::Command(ControlOrder::RunSchedule { app, schedule, ended }) if announced && !draining => {
+                    self.run_schedule(&app, &schedule, ended);
+                }
+                // It is not served, or has stopped already: its end tells who asked.
+                Heard::Command(ControlOrder::Reload(_) | ControlOrder::RunSchedule { .. }) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
@@ -362,6 +402,7 @@ impl<B: Backend> Primary<B> {
                 Heard::RunEnded(ended) => self.on_run_ended(ended),
                 Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
+                Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
                 Heard::Due(DueTask::EndOfDrain) => {
@@ -383,6 +424,16 @@ impl<B: Backend> Primary<B> {
         }
     }
 
+    /// What the host is doing; none while it starts.
+    fn service_state(&self, announced: bool, draining: bool) -> Option<ServiceState> {
+        if draining {
+            return Some(ServiceState::Stopping(self.config.drain_timeout));
+        }
+        let loads = |app| self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
+        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
+        announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
+    }
+
     fn due_times(&self, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
         [
             (DueTask::Apps, self.apps_due_at()),
@@ -392,6 +443,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::Beat, beat),
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
+            (DueTask::ServiceManager, self.service_manager.due_at()),
         ]
     }
 

@@ -15,6 +15,7 @@ mod unsent;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -34,6 +35,7 @@ use self::unsent::{ListenersOrder, code_of};
 use crate::backend::{Backend, Loaded, Pending, Start, clear_rows};
 use crate::descriptors::connections_by_descriptors;
 use crate::loader::CodeAtRest;
+use crate::stores::StoreOwner;
 
 /// What processes need.
 pub(crate) struct Processes {
@@ -46,6 +48,7 @@ pub(crate) struct Processes {
     desks: loading::Desks,
     /// What of its confinement the primary lacks.
     missing: Vec<String>,
+    stores: Option<Rc<StoreOwner>>,
 }
 
 impl Backend for Processes {
@@ -60,7 +63,12 @@ impl Backend for Processes {
     const CAN_BE_KILLED: bool = true;
     const ENDS_WITH_SPAWNER: bool = true;
 
-    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, confinement: &Confinement) -> io::Result<Self> {
+    fn new(
+        config: &Arc<Config>,
+        spawner: &Arc<Spawner>,
+        confinement: &Confinement,
+        stores: Option<&Rc<StoreOwner>>,
+    ) -> io::Result<Self> {
         let (host, host_file) = scoreboard::shared()?;
         Ok(Self {
             config: Arc::clone(config),
@@ -70,6 +78,7 @@ impl Backend for Processes {
             connections_max: connections_by_descriptors(config).of_a_worker,
             desks: loading::Desks::default(),
             missing: confinement.missing.clone(),
+            stores: stores.cloned(),
         })
     }
 
@@ -123,6 +132,8 @@ impl Backend for Processes {
         let own = start.own_listeners.iter().enumerate();
         descriptors.extend(own.map(|(number, (_, listener))| (Descriptor::Listener(number), listener.as_fd())));
         descriptors.extend(start.listeners.descriptors());
+        let stores = self.stores.as_ref().map(|stores| stores.line(start.group.map(|group| &**group))).transpose()?;
+        descriptors.extend(stores.as_ref().map(|line| (Descriptor::Stores, line.as_fd())));
         let first = start.first.as_ref().map(|(app, code)| {
             let (code, file) = code_of(*app, code);
             descriptors.extend(file);

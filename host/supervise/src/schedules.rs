@@ -154,6 +154,24 @@ impl Schedules {
         steps
     }
 
+    /// Runs a schedule beside its times.
+    ///
+    /// # Errors
+    /// Why it cannot be run now.
+    pub(crate) fn run_now(&mut self, app: AppId, name: &str, now: Moment) -> Result<ScheduledRequest, String> {
+        let Some(job) = self.jobs.get_mut(&(app, name.to_owned())) else {
+            return Err(format!("the app has no schedule `{name}`"));
+        };
+        if !job.has_room() {
+            return Err("a run of it is under way, and `overlap` allows no other beside it".to_owned());
+        }
+        if self.running >= RUNS_MAX {
+            return Err(format!("{RUNS_MAX} runs are under way, and the host makes no more at once"));
+        }
+        self.running += 1;
+        Ok(job.begin(app, now.wall))
+    }
+
     /// A run has ended, having taken so long. The one that waited for it begins.
     pub(crate) fn ended(&mut self, request: &ScheduledRequest, end: RunEnd, took: Duration) -> Option<Step> {
         self.running = self.running.saturating_sub(1);

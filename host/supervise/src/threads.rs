@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
@@ -20,6 +21,7 @@ use wasmhost_serve::worker::{ListenerRow, Listeners, Stage, Supply, ThreadHandle
 use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
 use crate::listening::opened;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead, short};
+use crate::stores::StoreOwner;
 
 /// What threads need.
 pub(crate) struct Threads {
@@ -48,11 +50,17 @@ impl Backend for Threads {
     const CAN_BE_KILLED: bool = false;
     const ENDS_WITH_SPAWNER: bool = false;
 
-    fn new(config: &Arc<Config>, spawner: &Arc<Spawner>, _confinement: &Confinement) -> io::Result<Self> {
+    fn new(
+        config: &Arc<Config>,
+        spawner: &Arc<Spawner>,
+        _confinement: &Confinement,
+        stores: Option<&Rc<StoreOwner>>,
+    ) -> io::Result<Self> {
+        let services = stores.map(|stores| stores.services()).unwrap_or_default();
         let host: &HostScoreboard = scoreboard::own()?;
         let own: &Scoreboard = scoreboard::own()?;
         let trial = Trial {
-            sandbox: Sandbox::new(config, config.workers, Ticker::start()?),
+            sandbox: Sandbox::new(config, config.workers, Ticker::start()?, services),
             among_others: config.source.is_some(),
             budget: budget(config, &host.memory_bytes, &own.memory_bytes),
             pulse: &own.pulse,

@@ -17,6 +17,7 @@ mod runner;
 mod rust;
 mod script;
 mod wit;
+mod wrangler;
 mod zig;
 
 use std::path::PathBuf;

@@ -15,6 +15,9 @@ static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/templa
 const NAME: &str = "template-name";
 const NAME_IN_CODE: &str = "template_name";
 const NAME_LENGTH_MAX: usize = 64;
+/// The types of what handlers are called with, which projects of JavaScript have for editors alone.
+const TYPES: &str = "src/wasmhost.d.ts";
+const TYPESCRIPT: &str = "ts";
 
 /// The wasi versions that a language has a template for; the first is the one meant when none is named.
 pub fn versions(language: Language) -> &'static [WasiVersion] {
@@ -52,6 +55,9 @@ fn files(language: Language, wasi: WasiVersion, name: &str) -> Vec<(PathBuf, Vec
     let mut files = Vec::new();
     if let Some(template) = TEMPLATES.get_dir(&folder) {
         collect(template, &folder, name, &mut files);
+    }
+    if let (Language::JavaScript, Some(types)) = (language, TEMPLATES.get_file(format!("{TYPESCRIPT}/{TYPES}"))) {
+        files.push((PathBuf::from(TYPES), types.contents().to_owned()));
     }
     files
 }
@@ -127,7 +133,9 @@ mod tests {
         for language in Language::ALL {
             for &wasi in versions(language) {
                 let files = files(language, wasi, "shop");
-                assert!(files.iter().any(|(path, _)| path == Path::new("README.md")), "{language} {wasi}");
+                let has = |file: &str| files.iter().any(|(path, _)| path == Path::new(file));
+                assert!(has("README.md"), "{language} {wasi}");
+                assert_eq!(has(TYPES), [Language::JavaScript, Language::TypeScript].contains(&language), "{language}");
                 for (path, contents) in files {
                     let text = String::from_utf8_lossy(&contents).into_owned();
                     assert!(!text.contains(NAME) && !text.contains(NAME_IN_CODE), "{language}: {}", path.display());

@@ -1,17 +1,20 @@
 // node:process, as far as an application without a process of its own can have it. `version` and `versions` name no Node.js:
 // packages that look for it would take the paths that need its files and sockets.
 
+import { vars } from '../bindings.js';
 import { isActive, whenOver } from '../loop.js';
 import { environment } from '../wasi.js';
 
-// What was granted, which is known once there is a request, and what the application has put there.
+// The values of the project's configuration, what was granted, which is known once there is a request, and what the application has
+// put there.
 function makeEnv() {
   const values = { NODE_ENV: 'production' };
   let isRead = false;
   const known = () => {
     if (!isRead && isActive()) {
       isRead = true;
-      for (const [name, value] of Object.entries(environment())) values[name] = value;
+      for (const [name, value] of Object.entries(vars)) values[name] = typeof value === 'string' ? value : JSON.stringify(value);
+      Object.assign(values, environment());
     }
     return values;
   };

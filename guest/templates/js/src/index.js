@@ -1,4 +1,4 @@
-export default {
+export default /** @satisfies {ExportedHandler<Env>} */ ({
   /** Answers every request. An instance serves many. */
   async fetch(request) {
     const { pathname } = new URL(request.url);
@@ -16,9 +16,12 @@ export default {
     }
     return new Response('not found', { status: 404 });
   },
-};
+});
 
-/** A part of a path without its percent encoding; null where the client has sent none that is right. */
+/**
+ * A part of a path without its percent encoding; null where the client has sent none that is right.
+ * @param {string} text
+ */
 function decoded(text) {
   try {
     return decodeURIComponent(text);

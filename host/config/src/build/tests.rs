@@ -24,6 +24,7 @@ const MACHINE: Machine = Machine {
     has_inherited_socket: false,
     cache: CacheChoice::Off,
     state: None,
+    runtime: None,
     environment: HostEnvironment::NONE,
 };
 
@@ -35,7 +36,7 @@ const CAPABILITIES: Capabilities = Capabilities::new(&[&[Declaration {
     without: "nothing is tested",
     settings: &[
         Setting::of_capability("config-value", "config", (Form::Pairs("NAME=VALUE"), Takes::LINES), "Values", small),
-        Setting::of_capability("store", "stores", (Form::Text("NAME"), Takes::LINES), "Stores", small),
+        Setting::of_capability("shelf", "shelves", (Form::Text("NAME"), Takes::LINES), "Shelves", small),
         Setting::of_capability("bucket", "bucket", (Form::Text("NAME"), Takes::One), "A bucket [default: none]", small),
     ],
     needs: Needs::none,
@@ -246,12 +247,12 @@ fn every_mistake_is_reported_with_its_place_and_a_way_out() {
         (&format!("{app}env = [\"A=b\"]"), &["4:7: `env` must be a table"]),
         (
             &format!(
-                "{app}config = {{ a = \"a text of many more\", b = [], c = 1 }}\nstores = [\"a\", \"twenty-one characters\"]"
+                "{app}config = {{ a = \"a text of many more\", b = [], c = 1 }}\nshelves = [\"a\", \"twenty-one characters\"]"
             ),
             &[
                 "4:16: `a` of `config` is longer than 20 bytes",
                 "4:43: `b` of `config` must be a text in quotes",
-                "5:16: stores `twenty-one characters`: is longer than 20 bytes",
+                "5:17: shelves `twenty-one characters`: is longer than 20 bytes",
             ],
         ),
         (&format!("config-value = {{}}\n{app}"), &["1:1: unknown key `config-value`, is `config` meant?"]),
@@ -336,7 +337,7 @@ limits = { cpu = "1s", memory = "1MiB" }
 args = ["d"]
 env = { A = "defaults", B = "defaults", C = "defaults" }
 config = { x = "defaults", y = "defaults" }
-stores = ["one", "two"]
+shelves = ["one", "two"]
 bucket = "b"
 [[app]]
 name = "a"
@@ -346,7 +347,7 @@ limits = { memory = "2MiB", body = "none" }
 args = []
 env = { B = "app", C = "app", PORT = 80, ON = true }
 config = { y = "app" }
-stores = "own"
+shelves = "own"
 [[app]]
 name = "b"
 component = "b"
@@ -368,10 +369,10 @@ isolation = "worker"
     assert_eq!(declared(a), ["x=defaults", "y=app"]);
     assert_eq!(declared(b), ["x=defaults", "y=defaults"]);
     assert_eq!(
-        (a.grants.declared.texts("store"), a.grants.declared.texts("bucket")),
+        (a.grants.declared.texts("shelf"), a.grants.declared.texts("bucket")),
         (&["own".to_owned()][..], &["b".to_owned()][..])
     );
-    assert_eq!(b.grants.declared.texts("store"), ["one", "two"]);
+    assert_eq!(b.grants.declared.texts("shelf"), ["one", "two"]);
 
     let flags = [
         "--workers=2",
@@ -382,7 +383,7 @@ isolation = "worker"
         "--log-level=info",
         "--config-value=y=flag",
         "--bucket=c",
-        "--store=three",
+        "--shelf=three",
     ];
     let decided = config(text, &flags);
     assert_eq!((decided.workers, decided.log.level), (2, LogLevel::Info), "also a flag that says the default");
@@ -393,7 +394,7 @@ isolation = "worker"
         assert!(variables(app).contains(&"C=flag".to_owned()), "{name}: {:?}", app.grants.env);
         assert_eq!(declared(app), ["x=defaults", "y=flag"], "{name}");
         assert_eq!(
-            (app.grants.declared.texts("store"), app.grants.declared.texts("bucket")),
+            (app.grants.declared.texts("shelf"), app.grants.declared.texts("bucket")),
             (&["three".to_owned()][..], &["c".to_owned()][..])
         );
     }
@@ -463,7 +464,8 @@ args = ["--a", "b\"c\\\n\u007f"]
 dirs = ["/::/root", "sub::/sub:rw"]
 allow-hosts = ["*:443", "db:5432:private", "10.0.0.0/8"]
 config = { "a b" = "ü", c = "" }
-stores = ["x\"y", "z"]
+shelves = ["x\"y", "z"]
+stores = ["default", "mine=links"]
 bucket = "b"
 strip-prefix = true
 [[app]]
@@ -473,7 +475,7 @@ routes = []
 isolation = "request"
 instances-per-worker = 1
 max-requests = 9223372036854775807
-limits = { request-timeout = "none", response-timeout = "1h 1ms", body-idle-timeout = "90s", body = "none" }
+limits = { store-keys = 7, store-ttl = "1h", request-timeout = "none", response-timeout = "1h 1ms", body-idle-timeout = "90s", body = "none" }
 group = "g"
 "#
     );
@@ -481,7 +483,8 @@ group = "g"
         trust-proxy = [\"10.0.0.0/8\", \"::1\"]\nadmin = \"[::1]:9\"\naccess-log = true\nlog-format = \"json\"\ncache-dir = \"off\"\ndata-dir = \"d\"\n\
         memory-total = 123457\nheader-max = \"8KiB\"\n";
     let listener = "[[listener]]\nlisten = \"127.0.0.1:1\"\n[listener.tls.acme]\ndomains = [\"a.test\", \"B.test\"]\nagree-to-terms = true\n\
-        contact = \"mailto:a@b\"\ndirectory = \"https://ca.test:1/\"\n";
+        contact = \"mailto:a@b\"\ndirectory = \"https://ca.test:1/\"\n\
+        [[store]]\nname = \"links\"\nkeys-max = 5\nbytes-max = \"3MiB\"\nvalue-max = 100\nttl = \"90s\"\n";
     let folder = folder(&format!("{head}{text}{listener}"));
     fs::create_dir(folder.path().join("sub"))?;
     let first = read_in(folder.path(), &[]).map_err(|mistakes| format!("{mistakes:?}"))?;
@@ -581,6 +584,7 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
     };
     settings::of_host().for_each(|setting| check(&schema, setting));
     settings::of_defaults(CAPABILITIES).for_each(|setting| check(&schema["properties"]["defaults"], setting));
+    settings::of_store().for_each(|setting| check(&schema["properties"]["store"]["items"], setting));
     settings::of_app(CAPABILITIES).for_each(|setting| check(&schema["properties"]["app"]["items"], setting));
     assert!(accepts(&schema, &EXAMPLE.parse()?));
     for wrong in [
@@ -591,6 +595,31 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         "[defaults.limits]\nx = 1",
     ] {
         assert!(!accepts(&schema, &wrong.parse()?), "{wrong}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_said_of_stores_holds_for_the_apps_that_name_them_and_mistakes_have_their_places() -> TestResult {
+    let text = "data-dir = \"d\"\n[[store]]\nname = \"links\"\nkeys-max = 5\n[defaults.limits]\nstore-keys = 9\n[[app]]\nname = \"a\"\ncomponent = \"a.wasm\"\nstores = [\"own\", \"b=links\"]\n";
+    let read = read_in(folder(text).path(), &[]).map_err(|mistakes| format!("{mistakes:?}"))?;
+    let stores: Vec<_> =
+        read.apps[0].grants.stores.iter().map(|grant| (grant.store.as_str(), grant.limits.keys_max)).collect();
+    assert_eq!(stores, [("a/own", 9), ("links", 5)]);
+    for (from, to, expected) in [
+        ("b=links", "b=lniks", "no `[[store]]` has the name `lniks`, is `links` meant?"),
+        ("data-dir = \"d\"", "", "needs `data-dir`"),
+        ("name = \"links\"\n", "", "this store has no name"),
+        ("keys-max = 5", "keys-max = 0", "must be a whole number, at least 1"),
+        ("keys-max = 5", "key-max = 5", "unknown key `key-max`, is `keys-max` meant?"),
+        ("keys-max = 5", "value-max = \"5MiB\"", "must be 4MiB at most"),
+        ("[[store]]", "[store]", "`store` must be a list of tables"),
+        ("keys-max = 5", "[[store]]\nname = \"links\"", "two stores have the name `links`"),
+        ("\"own\"", "\"o/n\"", "the name of a store must be 1 to 63"),
+    ] {
+        let mistakes = read_in(folder(&text.replacen(from, to, 1)).path(), &[]).expect_err(to);
+        let found = mistakes.iter().any(|mistake| mistake.to_string().contains(expected));
+        assert!(found, "{to}: {mistakes:?}");
     }
     Ok(())
 }

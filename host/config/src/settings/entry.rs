@@ -5,7 +5,7 @@ use crate::draft::{AppDraft, HostDraft};
 use crate::listener::ListenerDraft;
 use crate::schedule::ScheduleDraft;
 use crate::shown::Shown;
-use crate::{App, Config, ListenerConfig, ScheduleSettings};
+use crate::{App, Config, ListenerConfig, ScheduleSettings, StoreSettings};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -87,6 +87,8 @@ pub(crate) enum Of {
     Host(SettingAccess<HostDraft, Config>),
     /// Of the addresses that are named in the same place: at the top of the file and by flags, or in a `[[listener]]`.
     Listener(SettingAccess<ListenerDraft, ListenerConfig>),
+    /// Of a store that apps share, in a `[[store]]`.
+    Store(SettingAccess<StoreSettings, StoreSettings>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
     /// Of an app's schedules, in an `[[app.schedule]]`.
@@ -145,6 +147,14 @@ pub(super) const fn schedule(
     Of::Schedule(SettingAccess { set, clear: |_| (), get })
 }
 
+/// A setting of a store that apps share.
+pub(super) const fn store(
+    set: fn(&mut StoreSettings, &str) -> Result<(), String>,
+    get: fn(&StoreSettings) -> Shown,
+) -> Of {
+    Of::Store(SettingAccess { set, clear: |_| (), get })
+}
+
 /// A setting of an app.
 pub(super) const fn app(set: fn(&mut AppDraft, &str) -> Result<(), String>, get: fn(&App) -> Shown) -> Of {
     app_list(|_| (), set, get)
@@ -201,7 +211,7 @@ impl Setting {
         }
     }
 
-    /// Whether it is of an app; otherwise of the host, of its addresses, or of a schedule.
+    /// Whether it is of an app; otherwise of the host, of its addresses, of stores, or of a schedule.
     pub fn is_of_app(&self) -> bool {
         matches!(self.of, Of::App(_) | Of::Capability(_))
     }

@@ -2,9 +2,13 @@
 
 use crate::draft::AppDraft;
 use crate::shown::{self, Shown};
-use crate::{DIRECTORIES_MAX, DirectoryPurpose, parse};
+use crate::stores::StoreGrant;
+use crate::{DIRECTORIES_MAX, DirectoryPurpose, host_rule, parse};
 
 use super::entry::{Form, Group, Setting, Takes, app, app_list};
+
+/// Most stores of one app.
+const STORES_MAX: usize = 64;
 
 pub(super) const GROUP: Group = Group {
     heading: "Grants (nothing is granted by default)",
@@ -77,12 +81,28 @@ pub(super) const GROUP: Group = Group {
             key: "allow-hosts",
             form: Form::Text("HOST[:PORT][:private]"),
             default: None,
-            help: "Let outgoing HTTP requests reach this host: a name, an address, a network (10.0.0.0/8), or `*` for every host. A name, or `*`, reaches public addresses only; with `:private` behind it also loopback and private ones (`db.internal:5432:private`). Link-local addresses and cloud metadata services are reached only when they are themselves written as addresses",
+            help: "Let outgoing HTTP requests reach this host: a name, `*.NAME` for all names below it, an address, a network (10.0.0.0/8), or `*` for every host. A scheme (`https://`), a port, a path (this one and those below it) and methods narrow it: `https://*.example.com:443/v1/ GET POST`. With a scheme and no port it is the scheme's port. A name, or `*`, reaches public addresses only; with `:private` behind it also loopback and private ones (`db.internal:5432:private`). Link-local addresses and cloud metadata services are reached only when they are themselves written as addresses",
             takes: Takes::Commas,
             of: app_list(
                 |draft| draft.app.grants.allow_hosts.clear(),
-                |draft, text| parse::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
+                |draft, text| host_rule::host_rule(text).map(|rule| draft.app.grants.allow_hosts.push(rule)),
                 |app| shown::list(app.grants.allow_hosts.iter().map(ToString::to_string)),
+            ),
+        },
+        Setting {
+            name: "store",
+            key: "stores",
+            form: Form::Text("NAME[=SHARED]"),
+            default: None,
+            help: "Give the guest a store of keys and values, which it opens by this name through wasi:keyvalue. It is the app's own; with `=SHARED` it is the one that all apps have that name it so. Needs --data-dir",
+            takes: Takes::Lines {
+                most: STORES_MAX,
+                beyond: "stores at most; keys with different prefixes can share one",
+            },
+            of: app_list(
+                |draft| draft.app.grants.stores.clear(),
+                |draft, text| StoreGrant::parse(text).map(|grant| draft.app.grants.stores.push(grant)),
+                |app| shown::list(app.grants.stores.iter().map(ToString::to_string)),
             ),
         },
         Setting {

@@ -3,6 +3,7 @@
 use crate::draft::{COUNT_MAX, REQUESTS_MAX, count, put, size, size_or_none};
 use crate::parse;
 use crate::shown::{self, Shown};
+use crate::stores::{keys_max, value_max};
 
 use super::entry::{Form, Group, Setting, Takes, app, host};
 
@@ -163,6 +164,54 @@ pub(super) const GROUP: Group = Group {
             of: app(
                 |draft, text| put(&mut draft.app.limits.body_max_bytes, size_or_none(text)),
                 |app| shown::size_or_none(app.limits.body_max_bytes),
+            ),
+        },
+        Setting {
+            name: "store-keys-max",
+            key: "limits.store-keys",
+            form: Form::Count,
+            default: Some("1000000"),
+            help: "Maximum number of keys in each store of the app's own (--store). A guest that would set more gets an error",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.limits.stores.keys_max, keys_max(text)),
+                |app| shown::count(app.limits.stores.keys_max),
+            ),
+        },
+        Setting {
+            name: "store-bytes-max",
+            key: "limits.store-bytes",
+            form: Form::Size,
+            default: Some("1GiB"),
+            help: "Maximum size of all keys and values together in each store of the app's own",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.limits.stores.bytes_max, parse::size(text)),
+                |app| shown::size(app.limits.stores.bytes_max),
+            ),
+        },
+        Setting {
+            name: "store-value-max",
+            key: "limits.store-value",
+            form: Form::Size,
+            default: Some("4MiB"),
+            help: "Maximum size of a value in each store of the app's own, 4MiB at most",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.limits.stores.value_bytes_max, value_max(text)),
+                |app| shown::size(app.limits.stores.value_bytes_max),
+            ),
+        },
+        Setting {
+            name: "store-ttl",
+            key: "limits.store-ttl",
+            form: Form::Time,
+            default: Some("none"),
+            help: "Time after which a key of a store of the app's own is deleted that was not set again (none: never)",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.limits.stores.ttl, parse::duration_or_none(text)),
+                |app| shown::time_or_none(app.limits.stores.ttl),
             ),
         },
         Setting {

@@ -2,7 +2,7 @@
 
 use crate::draft::{choice, names, put};
 use crate::shown::{self, Shown};
-use crate::{LogForm, LogLevel, parse};
+use crate::{ControlSocket, LogForm, LogLevel, parse};
 
 use super::entry::{Form, Group, Setting, Takes, host};
 
@@ -52,6 +52,21 @@ pub(super) const GROUP: Group = Group {
             of: host(
                 |draft, text| put(&mut draft.config.access_log, parse::switch(text)),
                 |config| Shown::Switch(config.access_log),
+            ),
+        },
+        Setting {
+            name: "control",
+            key: "control",
+            form: Form::Text("FILE"),
+            default: Some("auto"),
+            help: "Unix socket at which commands such as `wasmhost ps` and `wasmhost reload` reach this host: a path, auto (NAME.sock in wasmhost of $XDG_RUNTIME_DIR, in $RUNTIME_DIRECTORY, which systemd sets, or in /tmp/wasmhost-UID; NAME is that of the component, or of the folder of wasmhost.toml), or off. Only this user can use it",
+            takes: Takes::One,
+            of: host(
+                |draft, text| {
+                    let found = ControlSocket::parse(text, |path| draft.folder.path(path));
+                    put(&mut draft.config.control, found)
+                },
+                |config| shown::control(&config.control),
             ),
         },
         Setting {

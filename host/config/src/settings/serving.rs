@@ -116,6 +116,18 @@ pub(super) const GROUP: Group = Group {
             ),
         },
         Setting {
+            name: "deterministic",
+            key: "deterministic",
+            form: Form::Count,
+            default: Some("none"),
+            help: "For tests only: take the guest's random numbers from this seed, and let its clocks begin at a fixed moment in each instance and go on only when it waits or reads them. With --isolation request, each request sees the same",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.deterministic, parse::count_or_none(text, REQUESTS_MAX)),
+                |app| shown::count_or_none(app.deterministic),
+            ),
+        },
+        Setting {
             name: "instances-per-worker",
             key: "instances-per-worker",
             form: Form::Count,
@@ -256,7 +268,7 @@ pub(super) const GROUP: Group = Group {
             key: "data-dir",
             form: Form::Text("DIR"),
             default: None,
-            help: "Directory for what is kept beyond a restart: certificates and their keys (--tls-acme). It is made with mode 0700, and refused if others can read or write it [default: $STATE_DIRECTORY, which systemd sets, where something is to be kept]",
+            help: "Directory for what is kept beyond a restart: certificates and their keys (--tls-acme), and stores (--store). It is made with mode 0700, and refused if others can read or write it [default: $STATE_DIRECTORY, which systemd sets, where something is to be kept]",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.config.data_dir, draft.folder.path(text).map(Some)),

@@ -5,7 +5,7 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Declaration, HostPattern, Interface, Needs, Port};
 
-use super::moments::{Capability, Holds};
+use super::moments::{Capability, Holds, Services};
 use super::wasi::{BOTH, P2, P3};
 use crate::response_p2;
 use crate::source::Problem;
@@ -46,7 +46,7 @@ impl Capability for Http {
         Ok(())
     }
 
-    fn configure(_: &App) -> Result<(), Problem> {
+    fn configure(_: &App, _: &Services) -> Result<(), Problem> {
         Ok(())
     }
 
@@ -58,7 +58,9 @@ fn outgoing(app: &App) -> Needs {
     let rules = &app.grants.allow_hosts;
     Needs {
         ports: rules.iter().map(|rule| rule.port.map_or(Port::Any, Port::One)).collect(),
-        names: rules.iter().any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Any)),
+        names: rules
+            .iter()
+            .any(|rule| matches!(rule.host, HostPattern::Name(_) | HostPattern::Below(_) | HostPattern::Any)),
         ..Needs::default()
     }
 }

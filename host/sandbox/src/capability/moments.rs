@@ -1,12 +1,25 @@
 //! What a capability is to this crate: what it declares, and its three moments.
 
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi_http::WasiHttpView;
 
 use wasmhost_config::{App, Declaration};
+use wasmhost_storage::Stores;
 
+use crate::bounds::AppBounds;
+use crate::meter::Meter;
 use crate::source::Problem;
+
+/// What the capabilities of a process's guests use of the host.
+#[derive(Clone, Default)]
+pub struct Services {
+    /// Where stores are.
+    pub stores: Stores,
+}
 
 /// Interfaces that guests may import, and what is behind them.
 pub(crate) trait Capability: Sized + 'static {
@@ -24,7 +37,7 @@ pub(crate) trait Capability: Sized + 'static {
     ///
     /// # Errors
     /// Why the app cannot be loaded.
-    fn configure(app: &App) -> Result<Self::Part, Problem>;
+    fn configure(app: &App, services: &Services) -> Result<Self::Part, Problem>;
 
     /// Makes what a new store holds; on a request's path, where the app has a fresh instance for each: it does not wait, and
     /// allocates nothing that the part can hold in its place.
@@ -35,4 +48,17 @@ pub(crate) trait Capability: Sized + 'static {
 pub(crate) trait Holds<C: Capability>: WasiView + WasiHttpView + 'static {
     /// What it holds.
     fn held(&mut self) -> &mut C::Held;
+
+    /// What surrounds it.
+    fn surroundings(&self) -> Surroundings<'_>;
+}
+
+/// What a call of the host is measured and bounded by.
+pub(crate) struct Surroundings<'a> {
+    /// The event loop of the worker.
+    pub(crate) worker: &'a Handle,
+    /// The record of the instance's calls.
+    pub(crate) meter: &'a Arc<Meter>,
+    /// What the app shares with others of the worker.
+    pub(crate) bounds: &'a Arc<AppBounds>,
 }

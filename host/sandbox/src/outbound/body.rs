@@ -1,13 +1,15 @@
 //! The bodies of an outgoing request and of its response. They record what the timers of the exchange need.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Sleep};
@@ -33,16 +35,23 @@ impl BodySent {
     }
 }
 
-/// The body of a request. It reports how much of it was sent.
+/// The body of a request. It reports how much of it was sent, and breaks off when its exchange was closed.
 pub(super) struct OutgoingUpload {
     body: WasiBody,
     sent: watch::Sender<BodySent>,
+    attention: Arc<Attention>,
 }
 
 impl OutgoingUpload {
-    pub(super) fn new(body: WasiBody) -> Self {
+    pub(super) fn new(body: WasiBody, attention: &Arc<Attention>) -> Self {
         let (sent, _) = watch::channel(BodySent::GuestOwes);
-        Self { body, sent }
+        Self { body, sent, attention: Arc::clone(attention) }
+    }
+
+    /// The same exchange's, without content.
+    pub(super) fn empty(&self) -> Self {
+        let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        Self::new(empty, &self.attention)
     }
 
     /// It is sent from now on.
@@ -69,6 +78,10 @@ impl Body for OutgoingUpload {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.attention.upload.register(context.waker());
+        if self.attention.is_closed.load(Relaxed) {
+            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+        }
         let polled = Pin::new(&mut self.body).poll_frame(context);
         let now = match &polled {
             Poll::Pending => BodySent::GuestOwes,
@@ -103,8 +116,15 @@ pub(super) enum DownloadEnd {
     Abandoned,
 }
 
-/// Records when a response was last read, and how it ended.
+/// Records when a response was last read, and how it ended. Closes both bodies of an exchange.
 pub(super) struct Attention {
+    /// The response's body; none before its head, and behind its end.
+    incoming: Mutex<Option<Incoming>>,
+    /// The exchange was closed: nothing is sent or read any more.
+    is_closed: AtomicBool,
+    /// Who sends the request's body, and who reads the response's, while they wait.
+    upload: AtomicWaker,
+    download: AtomicWaker,
     /// The end of the response, once it is there.
     end: watch::Sender<Option<DownloadEnd>>,
     /// Nobody waits for the end of the exchange any more, although the response was read.
@@ -120,6 +140,10 @@ pub(super) struct Attention {
 impl Attention {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
+            incoming: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
+            upload: AtomicWaker::new(),
+            download: AtomicWaker::new(),
             end: watch::channel(None).0,
             is_unwanted: Notify::new(),
             origin: Instant::now(),
@@ -137,6 +161,18 @@ impl Attention {
 
     fn end(&self, end: DownloadEnd) {
         self.end.send_if_modified(|known| known.is_none() && known.replace(end).is_none());
+    }
+
+    /// Lets go of both bodies: what shares its connection with others has no other end.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+        drop(self.incoming().take());
+        self.upload.wake();
+        self.download.wake();
+    }
+
+    fn incoming(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether all of the response was read.
@@ -177,10 +213,9 @@ const WAITING_MAX: u32 = 10;
 /// How long a waiting reader has to notice that `silence` is over, before its response counts as unread.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The body of a response. Reading it fails if the upstream sends nothing for too long while the guest waits, and after
-/// nobody has read it for too long.
+/// The body of a response. Reading it fails if the upstream sends nothing for too long while the guest waits, after nobody has
+/// read it for too long, and when the exchange was closed.
 pub(super) struct Download {
-    incoming: Incoming,
     silence: Duration,
     /// When the guest has waited long enough.
     deadline: Pin<Box<Sleep>>,
@@ -194,7 +229,8 @@ impl Download {
         if incoming.is_end_stream() {
             attention.end(DownloadEnd::Whole);
         }
-        Self { incoming, silence, deadline: Box::pin(tokio::time::sleep(silence)), waits: false, attention }
+        *attention.incoming() = Some(incoming);
+        Self { silence, deadline: Box::pin(tokio::time::sleep(silence)), waits: false, attention }
     }
 }
 
@@ -206,7 +242,11 @@ impl Body for Download {
         if self.attention.given_up.load(Relaxed) {
             return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
         }
-        let polled = Pin::new(&mut self.incoming).poll_frame(context);
+        self.attention.download.register(context.waker());
+        let polled = match &mut *self.attention.incoming() {
+            Some(incoming) => Pin::new(incoming).poll_frame(context),
+            None => return Poll::Ready(Some(Err(Error::ConnectionTerminated))),
+        };
         self.attention.note(polled.is_pending());
         let Poll::Ready(frame) = polled else {
             // The time counts from when the guest began to wait, not from the last piece: it may have been busy since.
@@ -225,18 +265,19 @@ impl Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.attention.incoming().as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.attention.incoming().as_ref().map(Body::size_hint).unwrap_or_default()
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
         // Whoever knows the length may ask for nothing after the last byte.
-        let is_whole = self.incoming.is_end_stream();
+        let incoming = self.attention.incoming().take();
+        let is_whole = incoming.as_ref().is_some_and(Body::is_end_stream);
         self.attention.end(if is_whole { DownloadEnd::Whole } else { DownloadEnd::Abandoned });
     }
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::meter::{Meter, thread_cpu_ns};
+use crate::meter::{Meter, PollTimer};
 
 /// A task whose CPU time is charged to requests. It gives none if one of them exceeds its limit.
 pub(super) struct Charged<F> {
     task: Pin<Box<F>>,
     /// The requests that are charged. After they have ended, the task may still use up to the limits itself.
     payers: Vec<(Arc<Meter>, u64)>,
-    spent_ns: u64,
+    spent: Duration,
 }
 
 impl<F: Future> Charged<F> {
@@ -23,7 +23,7 @@ impl<F: Future> Charged<F> {
 
     /// Charged to each of these.
     pub(super) fn to_all(task: F, payers: Vec<(Arc<Meter>, u64)>) -> Self {
-        Self { task: Box::pin(task), payers, spent_ns: 0 }
+        Self { task: Box::pin(task), payers, spent: Duration::ZERO }
     }
 }
 
@@ -31,11 +31,11 @@ impl<F: Future> Future for Charged<F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let began = thread_cpu_ns();
+        let timer = PollTimer::begin();
         let polled = self.task.as_mut().poll(context);
-        let spent = thread_cpu_ns().saturating_sub(began);
-        self.spent_ns = self.spent_ns.saturating_add(spent);
-        let (spent, sum) = (Duration::from_nanos(spent), Duration::from_nanos(self.spent_ns));
+        let spent = timer.spent();
+        self.spent = self.spent.saturating_add(spent);
+        let sum = self.spent;
         // (All are charged, also behind one that has used its time.)
         let within = self
             .payers

@@ -34,7 +34,21 @@ type Attempt = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 pub(super) trait OutgoingStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> OutgoingStream for T {}
 
-/// Trusts Mozilla's root certificates, and those of `--ca-file`; no client certificate.
+/// A connection, as hyper takes it.
+pub(super) type UpstreamSocket = TokioIo<Box<dyn OutgoingStream>>;
+
+/// A connection to an upstream, and what is spoken on it.
+pub(super) enum Connected {
+    Http1(UpstreamSocket),
+    /// Agreed by ALPN (RFC 9113, section 3.2).
+    Http2(UpstreamSocket),
+}
+
+/// What is offered by ALPN (RFC 7301, section 6).
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// Trusts Mozilla's root certificates, and those of `--ca-file`; no client certificate. Offers HTTP/2 and HTTP/1.1.
 pub(super) fn tls_config(ca_pem: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     match certificates(ca_pem) {
@@ -42,7 +56,9 @@ pub(super) fn tls_config(ca_pem: &str) -> Arc<ClientConfig> {
         Ok(own) => drop(roots.add_parsable_certificates(own)),
         Err(error) => tracing::error!(error, "the certificates of --ca-file are not trusted"),
     }
-    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = [HTTP2, HTTP1].map(<[u8]>::to_vec).into();
+    Arc::new(config)
 }
 
 /// Connects to one of `addresses`, which the caller has checked, and does the TLS handshake for the target's name. The
@@ -54,7 +70,7 @@ pub(super) async fn connect(
     target: &Target,
     addresses: &[SocketAddr],
     tls: Arc<ClientConfig>,
-) -> Result<TokioIo<Box<dyn OutgoingStream>>, Error> {
+) -> Result<Connected, Error> {
     let stream = connect_first(addresses).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Error::DestinationIpUnroutable,
@@ -64,14 +80,16 @@ pub(super) async fn connect(
         tracing::debug!(%error, "TCP_NODELAY not set");
     }
     if !target.tls {
-        return Ok(TokioIo::new(Box::new(stream)));
+        return Ok(Connected::Http1(TokioIo::new(Box::new(stream))));
     }
     let name = ServerName::try_from(target.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
     let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| {
         tracing::debug!(host = target.host, %error, "no TLS connection");
         tls_error(&error)
     })?;
-    Ok(TokioIo::new(Box::new(stream)))
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    let socket = TokioIo::new(Box::new(stream) as Box<dyn OutgoingStream>);
+    Ok(if is_http2 { Connected::Http2(socket) } else { Connected::Http1(socket) })
 }
 
 /// Connects to the address that answers first ("happy eyeballs", RFC 8305): the next one is tried when one has failed,
@@ -232,7 +250,10 @@ mod tests {
             let serving = tokio::spawn(serving);
             let target = Target { host: host.to_owned(), port: address.port(), tls: true };
             let asking = async {
-                let mut stream = connect(&target, &[address], tls).await?.into_inner();
+                let Connected::Http1(socket) = connect(&target, &[address], tls).await? else {
+                    return Err(Error::HttpProtocolError);
+                };
+                let mut stream = socket.into_inner();
                 let mut answer = String::new();
                 let asked = stream.write_all(b"ping").await;
                 asked.map_err(Error::Connect)?;

@@ -1,116 +1,149 @@
-//! One outgoing request, from resolving its name to the end of its response. It runs in its own task.
+//! One outgoing request, from what allows it to the end of its response. It runs in its own task.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Method, header};
-use http_body::Body as _;
-use http_body_util::BodyExt;
+use http::HeaderValue;
 use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
+use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::body::{Attention, BodySent, Download, DownloadEnd, OutgoingUpload};
-use super::connect;
-use super::kept::{OpenConnection, hint_of};
-use super::target::Target;
+use super::beginning::{Beginning, Begun, Failed, Response, Way};
+use super::body::{Attention, BodySent, DownloadEnd};
+use super::http2::Member;
+use super::kept::OpenConnection;
+use super::payers::Payer;
+use super::target::{Destination, Place};
+use super::times::Times;
 use super::worker::Outbound;
-use crate::bounds::ConnectionUse;
+use crate::meter::Meter;
 
-/// How long resolving the name, TCP and TLS may take in sum, unless the guest sets a time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the head of a response may take after the request was sent, unless the guest sets a time. As in wasmtime.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long an upstream may send nothing while the guest waits for the response's body, and may take nothing of the
-/// request's body, unless the guest sets a time.
-const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a response may stay unread if `--body-idle-timeout` is `none`.
-const UNREAD_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// On how many connections that were kept a request is tried before it gets a new one.
-const KEPT_TRIED_MAX: usize = 2;
-
-/// The response that a guest gets.
-pub(super) type Response = http::Response<WasiBody>;
-
-/// The times of one request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
-    connect: Duration,
-    first_byte: Duration,
-    between_bytes: Duration,
-    unread: Duration,
+/// What a request is sent with.
+pub(super) struct Sent {
+    pub(super) destination: Destination,
+    pub(super) request: http::Request<WasiBody>,
+    /// What the field says that counts hops.
+    pub(super) trail: HeaderValue,
+    pub(super) times: Times,
+    pub(super) attention: Arc<Attention>,
+    pub(super) meter: Arc<Meter>,
+    /// Worker and request.
+    pub(super) whose: (u16, u64),
 }
 
-impl Times {
-    /// From what the guest has set, and from `--body-idle-timeout`.
-    pub(super) fn of(options: Option<RequestOptions>, body_idle: Option<Duration>) -> Self {
-        let options = options.unwrap_or_default();
-        Self {
-            connect: options.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
-            first_byte: options.first_byte_timeout.unwrap_or(FIRST_BYTE_TIMEOUT),
-            between_bytes: options.between_bytes_timeout.unwrap_or(BETWEEN_BYTES_TIMEOUT),
-            unread: body_idle.unwrap_or(UNREAD_TIMEOUT),
-        }
-    }
-}
-
-/// Sends `request` on behalf of `whose` (worker and request). `answer` gets the response, or the error. Returns when the
-/// connection is closed, or kept for another request.
+/// Sends a request. `answer` gets the response, or the error. Returns when the connection is closed, or free for another request.
+/// None: the request that pays has no more CPU time.
 pub(super) async fn run(
     outbound: Arc<Outbound>,
-    target: Target,
-    request: http::Request<WasiBody>,
-    (times, attention): (Times, Arc<Attention>),
-    whose: (u16, u64),
+    sent: Sent,
     answer: oneshot::Sender<Result<Response, Error>>,
-) -> Result<(), Error> {
-    let Begun { response, mut open, keep_hint, sent } =
-        match begin(&outbound, &target, request, (times, &attention), whose).await {
-            Ok(begun) => begun,
-            Err(error) => {
-                // The guest may have dropped its request.
-                let _ = answer.send(Err(error));
-                return Ok(());
-            }
-        };
-    if answer.send(Ok(response)).is_err() {
-        return Ok(());
-    }
-    let is_lost = tokio::select! {
-        biased;
-        outcome = &mut open.driver => return ended(outcome, &sent),
-        end = attention.ended() => {
-            // (Whether all of the body was sent that was to be sent, hyper knows.)
-            if end == DownloadEnd::Whole && sent.borrow().is_over() {
-                if open.is_free().await {
-                    outbound.kept().put(&target, open, keep_hint);
-                }
-                return Ok(());
-            }
-            false
+) -> Option<Result<(), Error>> {
+    let Sent { destination, request, trail, times, attention, meter, whose } = sent;
+    let payer = Payer::new(&meter, whose.1);
+    let beginning = Beginning { outbound: &outbound, destination: &destination, times, attention: &attention, whose };
+    let Begun { response, way, keep_hint, sent, at, turn: _turn } = match beginning.begin(request, trail, &payer).await
+    {
+        Ok(begun) => begun,
+        // (The answer is the task's end.)
+        Err(Failed::NoCpuTime) => return None,
+        Err(Failed::With(error)) => {
+            // The guest may have dropped its request.
+            let _ = answer.send(Err(error));
+            return Some(Ok(()));
         }
-        () = attention.lost(times.unread, times.between_bytes) => true,
     };
-    if !is_lost {
-        // Without a sender, the connection ends when the rest of it has: the request's body may still be on its way.
-        let driver = open.into_driver();
-        tokio::select! {
-            outcome = driver => return ended(outcome, &sent),
-            () = attention.is_unwanted.notified() => return Ok(()),
-            () = attention.lost(times.unread, times.between_bytes) => {}
-        }
+    if answer.send(Ok(response)).is_err() {
+        attention.close();
+        return Some(Ok(()));
     }
-    let ((worker, request), host, port) = (whose, &target.host, target.port);
+    let over = match way {
+        Way::Alone(open) => alone(open, &outbound, (&at.place, keep_hint), &attention, times, &sent).await,
+        Way::Shared(member) => shared(&member, &attention, times, &sent).await,
+    };
+    match over {
+        Over::Ended(outcome) => return Some(outcome),
+        Over::NoCpuTime => return None,
+        Over::Unread => {}
+    }
+    let ((worker, request), target) = (whose, &destination.target);
     tracing::debug!(
         app = outbound.app(),
         worker,
         request,
-        "nobody reads the response of {host}:{port}; its connection is closed"
+        "nobody reads the response of {}:{}; it is given up",
+        target.host,
+        target.port
     );
-    Ok(())
+    Some(Ok(()))
+}
+
+/// How what remains of an exchange ends after the head of its response.
+enum Over {
+    Ended(Result<(), Error>),
+    /// Nobody has read the response for too long.
+    Unread,
+    /// The request that pays has no more CPU time.
+    NoCpuTime,
+}
+
+/// The rest of an exchange that has its connection alone.
+async fn alone(
+    mut open: OpenConnection,
+    outbound: &Outbound,
+    (place, keep_hint): (&Place, Option<Duration>),
+    attention: &Arc<Attention>,
+    times: Times,
+    sent: &watch::Receiver<BodySent>,
+) -> Over {
+    tokio::select! {
+        biased;
+        outcome = &mut open.driver => return Over::Ended(ended(outcome, sent)),
+        end = attention.ended() => {
+            // (Whether all of the body was sent that was to be sent, hyper knows.)
+            if end == DownloadEnd::Whole && sent.borrow().is_over() {
+                if open.is_free().await {
+                    outbound.kept().put(place, open, keep_hint);
+                }
+                return Over::Ended(Ok(()));
+            }
+        }
+        () = attention.lost(times.unread, times.between_bytes) => return Over::Unread,
+    }
+    // Without a sender, the connection ends when the rest of it has: the request's body may still be on its way.
+    let driver = open.into_driver();
+    tokio::select! {
+        outcome = driver => Over::Ended(ended(outcome, sent)),
+        () = attention.is_unwanted.notified() => Over::Ended(Ok(())),
+        () = attention.lost(times.unread, times.between_bytes) => Over::Unread,
+    }
+}
+
+/// The rest of an exchange that shares its connection: then nothing but this ends its bodies.
+async fn shared(member: &Member, attention: &Arc<Attention>, times: Times, sent: &watch::Receiver<BodySent>) -> Over {
+    /// However the exchange ends, its bodies do not outlast it.
+    struct Bodies<'a>(&'a Attention);
+    impl Drop for Bodies<'_> {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+    let _bodies = Bodies(attention);
+    let rest = async {
+        attention.ended().await;
+        let mut sent = sent.clone();
+        tokio::select! {
+            // (An upload that was dropped has said that it is over.)
+            _ = sent.wait_for(BodySent::is_over) => {}
+            () = attention.is_unwanted.notified() => {}
+        }
+    };
+    tokio::select! {
+        biased;
+        () = member.is_over() => Over::NoCpuTime,
+        () = rest => Over::Ended(Ok(())),
+        () = attention.lost(times.unread, times.between_bytes) => Over::Unread,
+    }
 }
 
 /// What the end of a connection means for its request.
@@ -158,168 +191,4 @@ impl Drop for AbortOnDrop {
             false => self.task.abort(),
         }
     }
-}
-
-/// An exchange whose response has begun.
-struct Begun {
-    response: Response,
-    open: OpenConnection,
-    /// For how long the upstream says that it keeps the connection.
-    keep_hint: Option<Duration>,
-    sent: watch::Receiver<BodySent>,
-}
-
-/// A request without an answer.
-struct Unanswered {
-    error: Error,
-    /// It was the connection that failed.
-    is_of_connection: bool,
-    /// The request, if nothing of it was sent.
-    unsent: Option<http::Request<OutgoingUpload>>,
-}
-
-impl From<Error> for Unanswered {
-    fn from(error: Error) -> Self {
-        Self { error, is_of_connection: false, unsent: None }
-    }
-}
-
-/// Runs the exchange up to the head of the response: on a connection that was kept, or else on a new one.
-///
-/// An upstream may close a connection that was kept while a request is on its way. A request of which nothing was sent is sent
-/// again, and so is one without a body that does the same twice as once (RFC 9110, section 9.2.2); any other gets the error.
-async fn begin(
-    outbound: &Outbound,
-    target: &Target,
-    request: http::Request<WasiBody>,
-    (times, attention): (Times, &Arc<Attention>),
-    whose: (u16, u64),
-) -> Result<Begun, Error> {
-    let mut request = target.prepare(request)?.map(OutgoingUpload::new);
-    for _ in 0..KEPT_TRIED_MAX {
-        let Some(open) = outbound.kept().take(target) else { break };
-        let copy = is_repeatable(&request).then(|| copy_of(&request));
-        match send(open, request, times, attention).await {
-            Ok(begun) => {
-                outbound.count_request(ConnectionUse::Kept);
-                return Ok(begun);
-            }
-            Err(Unanswered { unsent: Some(unsent), .. }) => request = unsent,
-            Err(Unanswered { error, is_of_connection, .. }) => match copy.filter(|_| is_of_connection) {
-                Some(copy) => {
-                    request = copy;
-                    break;
-                }
-                None => return Err(error),
-            },
-        }
-    }
-    let deadline = after(times.connect);
-    let addresses = tokio::time::timeout_at(deadline, outbound.allowed_addresses(target, whose));
-    let addresses = addresses.await.map_err(|_| Error::DnsTimeout)??;
-    let connecting = connect::connect(target, &addresses, outbound.tls());
-    let stream = tokio::time::timeout_at(deadline, connecting).await.map_err(|_| Error::ConnectionTimeout)??;
-    let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-    outbound.count_request(ConnectionUse::New);
-    send(OpenConnection::new(sender, Box::pin(connection)), request, times, attention)
-        .await
-        .map_err(|failed| failed.error)
-}
-
-/// Sends a request on a connection, and waits for the head of the response.
-async fn send(
-    mut open: OpenConnection,
-    request: http::Request<OutgoingUpload>,
-    times: Times,
-    attention: &Arc<Attention>,
-) -> Result<Begun, Unanswered> {
-    let sent = request.body().begin();
-    let sending = open.sender.try_send_request(request);
-    let late = late(sent.clone(), times);
-    tokio::pin!(sending, late);
-    let mut ended = None;
-    let head = loop {
-        tokio::select! {
-            biased;
-            head = &mut sending => break head,
-            // The head may have arrived before the connection ended. If not, `sending` returns the error.
-            outcome = &mut open.driver, if ended.is_none() => ended = Some(outcome),
-            error = &mut late => return Err(error.into()),
-        }
-    };
-    if let Some(outcome) = ended {
-        open.driver = Box::pin(std::future::ready(outcome));
-    }
-    let head = head.map_err(|mut failed| {
-        let unsent = failed.take_message();
-        let error = failed.into_error();
-        Unanswered { is_of_connection: !error.is_parse() && !error.is_user(), error: error.into(), unsent }
-    })?;
-    let keep_hint = hint_of(head.headers());
-    let response =
-        head.map(|incoming| Download::new(incoming, times.between_bytes, Arc::clone(attention)).boxed_unsync());
-    Ok(Begun { response, open, keep_hint, sent })
-}
-
-/// Whether a request may be sent again although its upstream may have it already.
-fn is_repeatable(request: &http::Request<OutgoingUpload>) -> bool {
-    const IDEMPOTENT: [Method; 6] =
-        [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
-    IDEMPOTENT.contains(request.method()) && sends_no_body(request)
-}
-
-/// Whether hyper sends no body with it: there is none, or one of unknown length with a method that needs none (guests of WASI
-/// 0.3 say late that there is none).
-fn sends_no_body(request: &http::Request<OutgoingUpload>) -> bool {
-    let body = request.body();
-    let needs_none = matches!(*request.method(), Method::GET | Method::HEAD) && body.size_hint().exact().is_none();
-    let is_announced =
-        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| request.headers().contains_key(name));
-    body.is_end_stream() || (needs_none && !is_announced)
-}
-
-/// The same request, without a body.
-fn copy_of(request: &http::Request<OutgoingUpload>) -> http::Request<OutgoingUpload> {
-    let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-    let mut copy = http::Request::new(OutgoingUpload::new(empty));
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
-}
-
-/// Returns when the upstream has taken nothing of the request's body for too long, or has not answered for too long
-/// since all of the request was sent.
-async fn late(mut sent: watch::Receiver<BodySent>, times: Times) -> Error {
-    loop {
-        let now = *sent.borrow_and_update();
-        let (deadline, error) = match now {
-            BodySent::GuestOwes => (None, Error::ConnectionWriteTimeout),
-            BodySent::UpstreamOwes(since) => (since.checked_add(times.between_bytes), Error::ConnectionWriteTimeout),
-            BodySent::All(since) | BodySent::CutOff(since) => {
-                (since.checked_add(times.first_byte), Error::ConnectionReadTimeout)
-            }
-        };
-        let over = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            changed = sent.changed(), if !now.is_over() => {
-                if changed.is_err() {
-                    // The body was dropped; it has reported that first.
-                    continue;
-                }
-            }
-            () = over => return error,
-        }
-    }
-}
-
-/// This much later than now. Longer times than the clock can hold are cut.
-fn after(time: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    Instant::now() + time.min(NEVER)
 }

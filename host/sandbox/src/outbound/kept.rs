@@ -1,4 +1,4 @@
-//! Connections that outgoing requests of an app have left open, for its next requests to the same place on the same worker
+//! Connections of HTTP/1.1 that outgoing requests of an app have left open, for its next ones to the same place on the same worker
 //! (RFC 9112, section 9.3).
 //!
 //! Nobody waits on such a connection. It is looked at once a second, and again before it is used: one that its upstream has
@@ -16,18 +16,18 @@ use tokio::time::Instant;
 use wasmhost_base::quota::{Account, Claim};
 
 use super::body::OutgoingUpload;
-use super::target::Target;
+use super::target::Place;
 
 /// How long a connection is kept without a request, unless its upstream closes it earlier.
-const IDLE_MAX: Duration = Duration::from_secs(30);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long a connection is used in all. Then the name is looked up again.
-const AGE_MAX: Duration = Duration::from_mins(5);
+pub(super) const AGE_MAX: Duration = Duration::from_mins(5);
 /// How much earlier than its upstream says a connection is given up: a request may be on its way meanwhile.
 const EARLIER: Duration = Duration::from_secs(1);
 /// How long a connection may take, after the end of a response, until it could take another request.
-const FREE_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const FREE_WITHIN: Duration = Duration::from_secs(1);
 /// How often connections are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What has to be polled for a connection to go on; it ends with the connection.
 pub(super) type OutgoingConnection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
@@ -84,7 +84,7 @@ pub(super) struct KeptConnections {
 
 #[derive(Default)]
 struct KeptByPlace {
-    by_place: HashMap<Target, Vec<KeptConnection>>,
+    by_place: HashMap<Place, Vec<KeptConnection>>,
     /// A task looks at them.
     is_watched: bool,
 }
@@ -95,23 +95,23 @@ impl KeptConnections {
     }
 
     /// The one to this place that was used last, if there is one that still works.
-    pub(super) fn take(&self, target: &Target) -> Option<OpenConnection> {
+    pub(super) fn take(&self, place: &Place) -> Option<OpenConnection> {
         let now = Instant::now();
         let mut kept = lock(&self.kept);
-        let there = kept.by_place.get_mut(target)?;
+        let there = kept.by_place.get_mut(place)?;
         let found = std::iter::from_fn(|| there.pop()).find_map(|KeptConnection { mut open, until, .. }| {
             let is_usable = now < until && open.is_alive();
             is_usable.then_some(open)
         });
         if there.is_empty() {
-            kept.by_place.remove(target);
+            kept.by_place.remove(place);
         }
         found
     }
 
     /// Keeps a connection whose last response has ended. `hint`: for how long its upstream said that it keeps it. Without
     /// room it is closed. Must be called on the worker's runtime.
-    pub(super) fn put(&self, target: &Target, open: OpenConnection, hint: Option<Duration>) {
+    pub(super) fn put(&self, place: &Place, open: OpenConnection, hint: Option<Duration>) {
         let idle = hint.map_or(IDLE_MAX, |hint| hint.saturating_sub(EARLIER).min(IDLE_MAX));
         if idle.is_zero() || open.opened.elapsed() >= AGE_MAX {
             return;
@@ -119,7 +119,7 @@ impl KeptConnections {
         let Some(room) = self.account.take(1) else { return self.account.note_shortage() };
         let mut kept = lock(&self.kept);
         let one = KeptConnection { open, until: Instant::now() + idle, _room: room };
-        kept.by_place.entry(target.clone()).or_default().push(one);
+        kept.by_place.entry(place.clone()).or_default().push(one);
         if !std::mem::replace(&mut kept.is_watched, true) {
             tokio::spawn(watch(Arc::downgrade(&self.kept)));
         }

@@ -3,7 +3,8 @@
 //!
 //! The C library blocks its thread, up to half a minute if a name server does not answer, and cannot be interrupted. So
 //! each worker has a limited number of threads for look-ups, which do nothing else, and each app a part of them (`bounds`).
-//! Requests of an app for the same name share one look-up. The names of one domain can only take some of the threads,
+//! Requests of an app for the same name share one look-up, and what it found serves the app for a few seconds more: the C
+//! library does not tell for how long a name server lets an answer be used (its TTL), and few let it be used for less. The names of one domain can only take some of the threads,
 //! because whoever runs the domain decides how long its names take. Apps share no look-up and no domain's count: one that
 //! asks for many names of a domain does not hold up another that asks for one.
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use wasmhost_base::quota::{Account, Claim};
 
@@ -25,6 +27,13 @@ const THREADS_PER_DOMAIN_MAX: usize = 8;
 const THREAD_IDLE: Duration = Duration::from_secs(10);
 /// How many addresses of one name are used. The others are left out.
 const ADDRESSES_MAX: usize = 16;
+
+/// For how long what was found is used: in a burst of requests one look-up is made, and a name that moves is followed soon.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+/// The same of a name that was not found.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+/// How many names an app has on a worker that were looked up; beyond, those go first that were looked up first.
+const KNOWN_MAX: usize = 256;
 
 /// The addresses of a name, or the C library's error. Everyone who asked for the name gets it.
 type Outcome = Result<Arc<[IpAddr]>, Arc<str>>;
@@ -53,6 +62,29 @@ struct Books {
     running: HashMap<String, Arc<watch::Sender<Option<Outcome>>>>,
     /// Threads that each domain may still take. Only domains with look-ups are listed.
     domains: HashMap<String, Arc<Semaphore>>,
+    /// What was found lately, by name, and until when it is used.
+    known: HashMap<String, (Outcome, Instant)>,
+}
+
+impl Books {
+    /// What was found lately of this name.
+    fn known(&self, host: &str) -> Option<Outcome> {
+        let (outcome, until) = self.known.get(host)?;
+        (Instant::now() < *until).then(|| outcome.clone())
+    }
+
+    fn note(&mut self, host: &str, outcome: &Outcome) {
+        let now = Instant::now();
+        if self.known.len() >= KNOWN_MAX {
+            self.known.retain(|_, (_, until)| now < *until);
+        }
+        if self.known.len() >= KNOWN_MAX {
+            let first = self.known.iter().min_by_key(|(_, (_, until))| *until).map(|(host, _)| host.clone());
+            first.and_then(|host| self.known.remove(&host));
+        }
+        let time = if outcome.is_ok() { KNOWN_FOR } else { UNKNOWN_FOR };
+        self.known.insert(host.to_owned(), (outcome.clone(), now + time));
+    }
 }
 
 impl Names {
@@ -87,12 +119,20 @@ impl LookUps {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok([address].into());
         }
+        if let Some(known) = lock(&self.books).known(host) {
+            return known;
+        }
         let mut answer = self.join(names, host);
         // Unless the worker ends, the sender answers before it is dropped.
         match answer.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Err("the look-up was lost".into())),
             Err(_) => Err("the look-up was lost".into()),
         }
+    }
+
+    /// Looks the name up again next time: none of its addresses could be reached.
+    pub(super) fn forget(&self, host: &str) {
+        lock(&self.books).known.remove(host);
     }
 
     /// Joins the look-up of this name, or starts one.
@@ -204,6 +244,7 @@ async fn run(
         Err(_) => Err("the look-up was lost".into()),
     };
     let answer = Arc::clone(&entry.answer);
+    lock(&entry.books).note(&entry.host, &outcome);
     drop(entry);
     answer.send_replace(Some(outcome));
 }
@@ -234,7 +275,6 @@ fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
 mod tests {
     use std::net::Ipv4Addr;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-    use std::time::Instant;
 
     use wasmhost_base::quota::Quota;
 
@@ -368,6 +408,54 @@ mod tests {
             }
         })?;
         assert_eq!(CALLS.load(Relaxed), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_found_is_used_for_a_while_and_what_was_not_for_a_shorter_one() -> Done {
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        let names = Names::with(|name| {
+            CALLS.fetch_add(1, Relaxed);
+            slow_below_pit(name)
+        })?;
+        let look_ups = alone();
+        on_a_worker(async {
+            let calls_of = async |host: &'static str| {
+                let before = CALLS.load(Relaxed);
+                // (That it is not there is an outcome as well.)
+                let _ = look_ups.addresses(&names, host).await;
+                CALLS.load(Relaxed) - before
+            };
+            let later = |host: &'static str, time: Duration| {
+                let mut books = lock(&look_ups.books);
+                let entry =
+                    books.known.get_mut(host).map(|(_, until)| *until = until.checked_sub(time).unwrap_or(*until));
+                assert!(entry.is_some(), "{host} is known");
+            };
+            for (host, time) in [("there.test", KNOWN_FOR), ("gone.test", UNKNOWN_FOR)] {
+                assert_eq!((calls_of(host).await, calls_of(host).await), (1, 0), "{host}");
+                later(host, time / 2);
+                assert_eq!(calls_of(host).await, 0, "{host}");
+                later(host, time / 2 + Duration::from_millis(1));
+                assert_eq!(calls_of(host).await, 1, "{host}");
+                look_ups.forget(host);
+                assert_eq!(calls_of(host).await, 1, "{host}");
+            }
+        })?;
+        Ok(())
+    }
+
+    #[test]
+    fn names_that_are_known_are_bounded_and_the_oldest_go_first() -> Done {
+        let (names, look_ups) = (Names::with(slow_below_pit)?, alone());
+        on_a_worker(async {
+            for index in 0..KNOWN_MAX + 10 {
+                assert!(look_ups.addresses(&names, &format!("{index}.test")).await.is_ok());
+            }
+        })?;
+        let books = lock(&look_ups.books);
+        assert_eq!(books.known.len(), KNOWN_MAX);
+        assert!(!books.known.contains_key("0.test") && books.known.contains_key("265.test"));
         Ok(())
     }
 }

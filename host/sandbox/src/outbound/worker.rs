@@ -8,16 +8,19 @@ use std::sync::{Arc, OnceLock, Weak};
 use tokio_rustls::rustls::ClientConfig;
 use wasmtime_wasi_http::Error;
 
+use rustix::net::{AddressFamily, SocketType};
 use wasmhost_base::line_budget::LineBudget;
-use wasmhost_base::quota::Account;
-use wasmhost_config::App;
+use wasmhost_base::quota::{Account, Claim};
+use wasmhost_config::{App, OutgoingLimits};
 
 use super::connect;
 use super::kept::KeptConnections;
 use super::names::{LookUps, Names};
-use super::policy::{Policy, PolicyRefusal};
+use super::places::{AtPlace, Places};
+use super::policy::{Asked, Grant, Policy, PolicyRefusal};
+use super::reach::{Reach, reach};
 use super::services::{ServiceCall, Services};
-use super::target::Target;
+use super::target::{Destination, Place};
 use crate::bounds::{AppBounds, ConnectionUse, SharedBound};
 use crate::meter::SERVICE_DEPTH_MAX;
 
@@ -34,6 +37,7 @@ pub(crate) struct Outbound {
     bounds: Arc<AppBounds>,
     look_ups: LookUps,
     kept: KeptConnections,
+    places: Places,
     /// What all apps of the worker look up names with; none if the system could not provide it.
     names: OnceLock<Option<Arc<Names>>>,
     refusals: LineBudget,
@@ -67,20 +71,26 @@ impl Outbound {
         Self {
             called,
             services,
-            app,
             look_ups: LookUps::of(bounds.account(SharedBound::NameLookUps)),
             kept: KeptConnections::of(bounds.account(SharedBound::KeptConnections)),
+            places: Places::new(app.limits.outgoing.host_max),
             bounds,
             names: OnceLock::new(),
             policy: OnceLock::new(),
             tls: OnceLock::new(),
             refusals: LineBudget::of(REFUSALS_LOGGED_PER_SECOND),
+            app,
         }
     }
 
     /// The name of the app.
     pub(super) fn app(&self) -> &str {
         &self.app.name
+    }
+
+    /// What it shares with other apps.
+    pub(super) fn bounds(&self) -> &Arc<AppBounds> {
+        &self.bounds
     }
 
     /// The count of its requests.
@@ -91,6 +101,26 @@ impl Outbound {
     /// The connections that its requests have left open.
     pub(super) fn kept(&self) -> &KeptConnections {
         &self.kept
+    }
+
+    /// What its requests to one place share.
+    pub(super) fn at(&self, place: &Place) -> AtPlace {
+        self.places.at(place)
+    }
+
+    /// What a connection that is kept while nobody uses it takes; none: there is no room.
+    pub(super) fn room(&self) -> Option<Claim> {
+        let account = self.bounds.account(SharedBound::KeptConnections);
+        let room = account.take(1);
+        if room.is_none() {
+            account.note_shortage();
+        }
+        room
+    }
+
+    /// The bounds of its requests.
+    pub(super) fn limits(&self) -> &OutgoingLimits {
+        &self.app.limits.outgoing
     }
 
     /// Counts a request that has a connection.
@@ -111,10 +141,27 @@ impl Outbound {
         self.policy.get_or_init(|| Policy::new(&self.app.grants.allow_hosts))
     }
 
-    /// The addresses of the target that the policy allows, at least one.
-    pub(super) async fn allowed_addresses(&self, target: &Target, whose: (u16, u64)) -> Result<Vec<SocketAddr>, Error> {
-        let refused = |refusal: &PolicyRefusal| self.refuse(refusal, target, whose);
-        self.policy().check_host(&target.host, target.port).map_err(|refusal| refused(&refusal))?;
+    /// The rules that allow a request, before its name is looked up.
+    ///
+    /// # Errors
+    /// `HTTP-request-denied`, which the log explains.
+    pub(super) fn grant(&self, asked: &Asked<'_>, whose: (u16, u64)) -> Result<Grant, Error> {
+        self.policy().grant(asked).map_err(|refusal| self.refuse(&refusal, asked, whose))
+    }
+
+    /// The addresses of the destination that its grant allows, at least one. They are the ones to connect to: to look the name
+    /// up once more could give others.
+    ///
+    /// # Errors
+    /// `DNS-error`; `destination-IP-prohibited`, which the log explains.
+    pub(super) async fn allowed_addresses(
+        &self,
+        destination: &Destination,
+        grant: &Grant,
+        method: &http::Method,
+        whose: (u16, u64),
+    ) -> Result<Vec<SocketAddr>, Error> {
+        let target = &destination.target;
         let found = match self.names() {
             Some(names) => self.look_ups.addresses(names, &target.host).await,
             None => Err("the worker has no threads for name look-ups".into()),
@@ -126,13 +173,14 @@ impl Outbound {
         let mut allowed = Vec::with_capacity(found.len());
         let mut refusal = None;
         for address in found.iter().map(|address| SocketAddr::new(*address, target.port)) {
-            match self.policy().check_address(&target.host, address) {
+            let is_own = reach(address.ip()) == Reach::Public && is_own(address);
+            match self.policy().check_address(grant, &target.host, address.ip(), is_own) {
                 Ok(()) => allowed.push(address),
                 Err(reason) => refusal = Some(reason),
             }
         }
         match refusal {
-            Some(refusal) if allowed.is_empty() => Err(refused(&refusal)),
+            Some(refusal) if allowed.is_empty() => Err(self.refuse(&refusal, &destination.asked(method), whose)),
             _ => Ok(allowed),
         }
     }
@@ -141,10 +189,11 @@ impl Outbound {
     pub(super) fn service(&self, name: &str, whose: (u16, u64)) -> Result<&Arc<str>, Error> {
         let found = self.called.iter().find(|(known, _)| known == name).map(|(_, app)| app);
         found.ok_or_else(|| {
-            let text = format!(
-                "a call of the service `{name}` was refused: the app has none of this name; write `services = [\"{name}\"]` (or `[\"{name}=APP\"]`) to allow it"
-            );
-            self.tell_refused(&text, "services", whose);
+            self.tell("services", whose, || {
+                format!(
+                    "a call of the service `{name}` was refused: the app has none of this name; write `services = [\"{name}\"]` (or `[\"{name}=APP\"]`) to allow it"
+                )
+            });
             Error::HttpRequestDenied
         })
     }
@@ -157,29 +206,49 @@ impl Outbound {
 
     /// A call of this service would be one too many behind each other.
     pub(super) fn nested_too_deep(&self, name: &str, whose: (u16, u64)) -> Error {
-        let text = format!(
-            "a call of the service `{name}` was refused: calls of apps by apps are nested {SERVICE_DEPTH_MAX} deep at most; do they call each other in a circle?"
-        );
-        self.tell_refused(&text, "services", whose);
+        self.tell("services", whose, || {
+            format!(
+                "a call of the service `{name}` was refused: calls of apps by apps are nested {SERVICE_DEPTH_MAX} deep at most; do they call each other in a circle?"
+            )
+        });
         Error::LoopDetected
     }
 
-    fn tell_refused(&self, text: &str, limit: &'static str, (worker, request): (u16, u64)) {
+    /// None of the addresses could be reached.
+    pub(super) fn unreachable(&self, destination: &Destination) {
+        self.look_ups.forget(&destination.target.host);
+    }
+
+    /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
+    fn refuse(&self, refusal: &PolicyRefusal, asked: &Asked<'_>, whose: (u16, u64)) -> Error {
+        self.tell("--allow-host", whose, || refusal.explain(asked));
+        match refusal {
+            PolicyRefusal::Host | PolicyRefusal::Beyond { .. } => Error::HttpRequestDenied,
+            PolicyRefusal::Private(_) | PolicyRefusal::LinkLocal(_) => Error::DestinationIpProhibited,
+        }
+    }
+
+    /// Logs why a request was refused, and which flag would allow it.
+    pub(super) fn tell(&self, limit: &str, (worker, request): (u16, u64), text: impl FnOnce() -> String) {
         let (admitted, left_out) = self.refusals.admit();
         if left_out > 0 {
             tracing::warn!(app = self.app(), worker, lines = left_out, "refusals of outgoing requests were left out");
         }
         if admitted {
+            let text = text();
             tracing::warn!(app = self.app(), worker, request, limit, "{text}");
         }
     }
+}
 
-    /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
-    fn refuse(&self, refusal: &PolicyRefusal, target: &Target, whose: (u16, u64)) -> Error {
-        self.tell_refused(&refusal.explain(&target.host, target.port), "--allow-host", whose);
-        match refusal {
-            PolicyRefusal::Host => Error::HttpRequestDenied,
-            PolicyRefusal::Private(_) | PolicyRefusal::LinkLocal(_) => Error::DestinationIpProhibited,
-        }
-    }
+/// Whether an address is one of this machine: the system would send to it from itself. Nothing is sent. An address that the
+/// system has no way to is nobody's.
+fn is_own(address: SocketAddr) -> bool {
+    let own = || -> rustix::io::Result<bool> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = rustix::net::socket(family, SocketType::DGRAM, None)?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(SocketAddr::try_from(rustix::net::getsockname(&socket)?)?.ip() == address.ip())
+    };
+    own().unwrap_or(false)
 }

@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 
+use wasmhost_base::hops;
 use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
@@ -136,6 +137,12 @@ pub(super) fn check_single(headers: &HeaderMap) -> Result<(), Failure> {
     }
     let is_twice = |name: &HeaderName| headers.get_all(name).into_iter().nth(1).is_some();
     if SINGLE.iter().any(is_twice) { Err(Failure::BadRequest) } else { Ok(()) }
+}
+
+/// Refuses a request that has left hosts of ours too often.
+pub(super) fn check_hops(headers: &HeaderMap) -> Result<(), Failure> {
+    let has_left = headers.keys().any(|name| *name == hops::FIELD);
+    if has_left && hops::hops(headers).is_none() { Err(Failure::LoopDetected) } else { Ok(()) }
 }
 
 /// Refuses what the head asks of the host and the host does not do: transfer codings beside `chunked` (RFC 9112, section

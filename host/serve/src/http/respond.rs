@@ -32,6 +32,8 @@ pub(super) enum Failure {
     NotFound,
     /// An expectation that is not known (RFC 9110, section 10.1.1).
     ExpectationFailed,
+    /// The request has left hosts of ours too often (RFC 8586; RFC 5842, section 7.2).
+    LoopDetected,
     /// A method or a transfer coding that the host does not pass on (RFC 9110, section 15.6.2; RFC 9112, section 6.1).
     NotImplemented,
 }
@@ -49,6 +51,7 @@ impl Failure {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::LoopDetected => StatusCode::LOOP_DETECTED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         }
     }
@@ -64,6 +67,7 @@ impl Failure {
             Self::BadRequest => Some(Refused::BadRequest),
             Self::BodyTooLarge => Some(Refused::BodyTooLarge),
             Self::BodyTimeout => Some(Refused::BodyTimeout),
+            Self::LoopDetected => Some(Refused::Loop),
             Self::Fault(_) | Self::GuestError | Self::NoCapacity(_) | Self::Unavailable(_) => None,
             Self::NotFound | Self::ExpectationFailed | Self::NotImplemented => None,
         }
@@ -80,6 +84,7 @@ impl Failure {
             Self::BodyTooLarge => "413 the request's body is too large\n",
             Self::BodyTimeout => "408 the request's body did not arrive\n",
             Self::ExpectationFailed => "417 the expectation is not supported\n",
+            Self::LoopDetected => "508 the request goes in a circle\n",
             Self::NotImplemented => "501 the method or the transfer coding is not supported\n",
         }
     }

@@ -23,8 +23,8 @@ use super::forward::forward;
 use super::forward::introduction::{FIELD, Introduction};
 use super::forward::trailers;
 use super::head::{
-    Framing, authority, check_demands, check_method, check_single, check_target, forwarded_scheme, host, remove_unseen,
-    target_of,
+    Framing, authority, check_demands, check_hops, check_method, check_single, check_target, forwarded_scheme, host,
+    remove_unseen, target_of,
 };
 use super::lines::LineKind;
 use super::link::{Carrier, Link};
@@ -221,6 +221,7 @@ impl Exchange {
         check_method(&parts.method)?;
         check_single(&parts.headers)?;
         check_demands(&parts.headers)?;
+        check_hops(&parts.headers)?;
         check_target(&parts.uri, &parts.method)?;
         let version = if self.link().has_host() { parts.version } else { Version::HTTP_10 };
         authority(&parts.uri, &parts.headers, version, &self.worker.authority, &self.link().known_authority)

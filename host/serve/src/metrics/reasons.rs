@@ -78,11 +78,13 @@ pub enum Refused {
     SlowClient,
     /// The client sent too many frames, or gave up too many requests, on a connection of HTTP/2.
     Flood,
+    /// The request has left hosts of ours too often.
+    Loop,
 }
 
 impl Refused {
     /// All reasons, in the order of [`Self::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BadRequest,
         Self::HeadTooLarge,
         Self::HeadTimeout,
@@ -90,6 +92,7 @@ impl Refused {
         Self::BodyTimeout,
         Self::SlowClient,
         Self::Flood,
+        Self::Loop,
     ];
 
     /// Position in [`Self::ALL`].
@@ -107,6 +110,7 @@ impl Refused {
             Self::BodyTimeout => "body-timeout",
             Self::SlowClient => "slow-client",
             Self::Flood => "flood",
+            Self::Loop => "loop",
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, AppTable, Routed};
 use wasmhost_sandbox::{
-    AppBounds, AppCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, Services, WorkerBounds,
-    WorkerCpu, relieved_by,
+    AppBounds, AppCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, Services, StoreCounters,
+    WorkerBounds, WorkerCpu, relieved_by,
 };
 
 use super::common::{Common, PoolNotice};
@@ -195,7 +195,12 @@ impl WorkerApps {
         let app = Arc::clone(self.table.borrow().get(id)?);
         let (metrics, has_answered) = rows(&self.parts, id)?;
         let bounds = self.lingering.take(id).unwrap_or_else(|| {
-            let counters = AppCounters { shortages: &metrics.shortages, outgoing: &metrics.outgoing };
+            let stores = StoreCounters {
+                calls: &metrics.store_calls,
+                failures: &metrics.store_failures,
+                waited_us: &metrics.store_wait_us,
+            };
+            let counters = AppCounters { shortages: &metrics.shortages, outgoing: &metrics.outgoing, stores };
             AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), counters)
         });
         let context = context(&self.common, &self.parts, (Some(id), self.has_others()), &app, &bounds);

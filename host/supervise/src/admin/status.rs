@@ -20,6 +20,8 @@ use crate::schedules::{LastRun, ScheduleRow};
 #[derive(Serialize)]
 struct Status<'a> {
     version: &'static str,
+    /// The process that started the others.
+    pid: u32,
     phase: &'static str,
     ready: bool,
     /// Of the one app that the command line names.
@@ -91,6 +93,9 @@ struct OfApp<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
+    /// What stands among all stores for those that it was granted, by its guest's names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    stores: &'a BTreeMap<String, String>,
     /// Workers that cannot serve it yet as it was loaded last.
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
     behind: &'a [u16],
@@ -103,7 +108,7 @@ struct OfApp<'a> {
 
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
-        let AppRow { name, group, component, state, wasi, isolation, behind, error, schedules, .. } = app;
+        let AppRow { name, group, component, state, wasi, isolation, stores, behind, error, schedules, .. } = app;
         Self {
             name,
             group: group.as_deref(),
@@ -113,6 +118,7 @@ impl<'a> OfApp<'a> {
             isolation,
             error: error.as_ref().map(|(error, _)| &**error),
             hint: error.as_ref().map(|(_, hint)| &**hint).filter(|hint| !hint.is_empty()),
+            stores,
             behind,
             schedules: schedules.iter().map(OfSchedule::of).collect(),
             counts: figures
@@ -266,6 +272,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
     let workers = host_status.workers.iter().zip(groups).zip(sums.workers.iter().zip(&sums.of_workers)).enumerate();
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
         phase: host_status.phase().name(),
         ready: host_status.is_ready(),
         only,

@@ -5,10 +5,12 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
+use wasmhost_config::StoreLimits;
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, Labelled, MetricKind, MetricRow, MetricValue, Shows, WorkerFigures,
     WorkerMetrics,
 };
+use wasmhost_storage::StoreUsage;
 
 use crate::apps::book::AppState;
 use crate::host_status::{AppRow, HostStatus};
@@ -108,7 +110,32 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         "Whole days until a certificate of TLS ends, by its file",
         By("certificate", days_left),
     ),
+    row(
+        (Gauge, "store_keys", Some("store_keys")),
+        "Keys of each store (--store)",
+        By("store", |host_status| of_stores(host_status, |usage, _| usage.keys)),
+    ),
+    row(
+        (Gauge, "store_bytes", Some("store_bytes")),
+        "Bytes of all keys and values of each store",
+        By("store", |host_status| of_stores(host_status, |usage, _| usage.bytes)),
+    ),
+    row(
+        (Gauge, "store_keys_max", Some("store_keys_max")),
+        "Keys that each store may have",
+        By("store", |host_status| of_stores(host_status, |_, limits| limits.keys_max)),
+    ),
+    row(
+        (Gauge, "store_bytes_max", Some("store_bytes_max")),
+        "Bytes that the keys and values of each store may have",
+        By("store", |host_status| of_stores(host_status, |_, limits| limits.bytes_max)),
+    ),
 ];
+
+fn of_stores(host_status: &HostStatus, figure: fn(StoreUsage, StoreLimits) -> u64) -> Labelled {
+    let figures = host_status.stores().map(|stores| stores.each(figure)).unwrap_or_default();
+    figures.into_iter().map(|(store, figure)| (Cow::Owned(store), figure)).collect()
+}
 
 fn days_left(host_status: &HostStatus) -> Labelled {
     let now = SystemTime::now();

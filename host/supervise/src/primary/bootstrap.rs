@@ -1,7 +1,10 @@
 //! What the primary takes from the machine before it starts workers: it binds the addresses, starts the spawner, confines
 //! itself, and says how many connections there may be.
 
+use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -15,17 +18,21 @@ use wasmhost_sandbox::{capabilities, make_cache_dir};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::listener::{Address, BindError, Bound, HandedOver, Listener, bind_for_each, listen};
 use wasmhost_serve::worker::inbox::PerClient;
+use wasmhost_storage::{FILE_NAME, OpenError, StoreFile, command_socket};
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
 use super::schedule_file::ScheduleFile;
+use crate::control;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
+use crate::service_manager::ServiceManager;
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Bootstrap {
     pub(super) config: Config,
     sockets: Vec<BootstrapSocket>,
     admin: Option<Bound>,
+    control: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Confinement,
     pub(super) files: BoundFiles,
@@ -33,6 +40,9 @@ pub struct Bootstrap {
     pub(super) tls: Option<HeldTls>,
     /// Where schedules keep what they have dealt with.
     pub(super) schedules: Option<ScheduleFile>,
+    pub(super) service_manager: ServiceManager,
+    /// The file of stores, if some app is granted one, and where commands ask for them.
+    pub(super) stores: Option<(StoreFile, Option<UnixListener>)>,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
@@ -120,6 +130,8 @@ impl Bootstrap {
         }
         let admin = config.admin.as_ref().map(Bound::new).transpose()?;
         files.files.extend(admin.as_ref().and_then(Bound::file).cloned());
+        let control = control::bind(config)?;
+        files.files.extend(control.as_ref().and_then(Bound::file).cloned());
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
             let _ = make_cache_dir(dir);
@@ -128,6 +140,14 @@ impl Bootstrap {
             // Before, so that the spawner may let others write it.
             make_directory(dir).and_then(|()| make_directory(&acme::folder(dir))).map_err(PrimaryError::Data)?;
         }
+        let has_stores = config.apps.iter().any(|app| capabilities().needs(app).any(|needs| !needs.stores.is_empty()));
+        let stores = match config.data_dir.as_deref().filter(|_| has_stores) {
+            Some(dir) => {
+                make_directory(dir).map_err(PrimaryError::Data)?;
+                Some((StoreFile::open(dir)?, commands_in(dir)?))
+            }
+            None => None,
+        };
         let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);
         files.spawner = Some(Arc::clone(&spawner));
@@ -140,13 +160,31 @@ impl Bootstrap {
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
         let schedules = ScheduleFile::open(config).map_err(PrimaryError::Data)?;
+        let service_manager = ServiceManager::connect();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
-        Ok(Self { config: settings.config, sockets, admin, spawner, confinement, files, tls, schedules })
+        Ok(Self {
+            config: settings.config,
+            sockets,
+            admin,
+            control,
+            spawner,
+            confinement,
+            files,
+            tls,
+            service_manager,
+            stores,
+            schedules,
+        })
     }
 
     /// Begins to listen for the admin page, before anything is loaded. Needs a tokio runtime.
     pub(super) fn listen_for_admin(&mut self) -> Result<Option<Listener>, BindError> {
         self.admin.take().map(Listener::new).transpose()
+    }
+
+    /// Begins to listen for commands.
+    pub(super) fn listen_for_commands(&mut self) -> Result<Option<Listener>, BindError> {
+        self.control.take().map(Listener::new).transpose()
     }
 
     /// Begins to listen for clients, on all addresses. Needs a tokio runtime.
@@ -170,6 +208,23 @@ impl Bootstrap {
             }
         }
         Ok(listening)
+    }
+}
+
+/// Where `wasmhost kv` asks for stores. Without it the host serves all the same.
+///
+/// # Errors
+/// When another host has the directory.
+fn commands_in(data_dir: &Path) -> Result<Option<UnixListener>, OpenError> {
+    match command_socket::listen(data_dir) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(OpenError::InUse { file: data_dir.join(FILE_NAME) })
+        }
+        Err(error) => {
+            tracing::warn!(%error, "`wasmhost kv` cannot reach this host: there is no socket in its data directory");
+            Ok(None)
+        }
     }
 }
 

@@ -14,12 +14,14 @@ use super::reload::DevOrder;
 use super::scheduled::EndedRun;
 use crate::apps::Done;
 use crate::backend::Backend;
+use crate::control::ControlOrder;
 use crate::shutdown::{Request, Signals};
 
 /// What it hears with.
 pub(super) struct Ears<'a, B: Backend> {
     pub(super) workers: &'a mut mpsc::Receiver<WorkerEvent>,
     pub(super) orders: &'a mut mpsc::Receiver<DevOrder>,
+    pub(super) commands: &'a mut mpsc::Receiver<ControlOrder>,
     pub(super) done: &'a mut mpsc::Receiver<Done<B>>,
     pub(super) read: &'a mut mpsc::Receiver<io::Result<Reading>>,
     pub(super) looked: &'a mut mpsc::Receiver<io::Result<TlsLook>>,
@@ -34,6 +36,7 @@ pub(super) enum Heard<B: Backend> {
     Signal(Request),
     Worker(WorkerEvent),
     Order(DevOrder),
+    Command(ControlOrder),
     SpawnerLost(io::Result<()>),
     Done(Done<B>),
     Read(Box<io::Result<Reading>>),
@@ -54,10 +57,11 @@ pub(super) enum DueTask {
     Beat,
     LookAtTls,
     Schedules,
+    ServiceManager,
 }
 
 /// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 7];
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 8];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.
@@ -69,7 +73,7 @@ impl<B: Backend> Ears<'_, B> {
         due: DueTimes,
         looks_again: bool,
     ) -> Heard<B> {
-        let Self { workers, orders, done, read, looked, runs, signals, spawner } = self;
+        let Self { workers, orders, commands, done, read, looked, runs, signals, spawner } = self;
         let lost = async {
             match spawner {
                 Some(lost) => lost.await,
@@ -91,6 +95,7 @@ impl<B: Backend> Ears<'_, B> {
             request = signals.next() => Heard::Signal(request),
             Some(event) = workers.recv(), if hears_workers => Heard::Worker(event),
             Some(order) = orders.recv(), if !is_draining => Heard::Order(order),
+            Some(command) = commands.recv() => Heard::Command(command),
             lost = lost => {
                 *spawner = None;
                 Heard::SpawnerLost(lost)

@@ -4,6 +4,7 @@ use wasmhost_confine::Unconfined;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::listener::BindError;
 use wasmhost_serve::worker::Exit;
+use wasmhost_storage::OpenError;
 
 use crate::supervisor::RestartIntensity;
 use wasmhost_serve::worker::WorkerId;
@@ -23,6 +24,14 @@ pub enum PrimaryError {
     /// What is to be kept cannot be.
     #[error("`data-dir`: {0}")]
     Data(String),
+    /// The file of stores cannot be used.
+    #[error("{reason}")]
+    Stores {
+        /// What is wrong with it.
+        reason: String,
+        /// A way out.
+        hint: String,
+    },
     /// The system refused something.
     #[error("cannot {action}: {error}")]
     System {
@@ -78,6 +87,7 @@ impl PrimaryError {
                 "raise the limit on file descriptors (ulimit -n, LimitNOFILE=), or serve components with a cache (--cache-dir)"
             }
             Self::Tls(_) => "`wasmhost config check` reads the same files and says all that is wrong with them",
+            Self::Stores { hint, .. } => hint,
             Self::Data(_) => "name a directory of the host's own with `data-dir` (`--data-dir`)",
             Self::SpawnerLost => "find out what ended it: the kernel log (dmesg) shows out-of-memory kills and crashes",
             Self::System { .. } => "check that the system has file descriptors, threads and memory left",
@@ -91,6 +101,15 @@ impl PrimaryError {
                 "find out what ended the processes: the kernel log (dmesg) shows out-of-memory kills and crashes"
             }
         }
+    }
+}
+
+impl From<OpenError> for PrimaryError {
+    fn from(error: OpenError) -> Self {
+        let text = error.to_string();
+        let (reason, hint) =
+            text.split_once("; hint: ").unwrap_or((&text, "look at the data directory (`--data-dir`)"));
+        Self::Stores { reason: reason.to_owned(), hint: hint.to_owned() }
     }
 }
 

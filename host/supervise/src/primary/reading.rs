@@ -14,6 +14,7 @@ use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
+use wasmhost_storage::StoreError;
 
 use super::acceptors::{Acceptors, Door};
 use super::addresses::UnnamedAddresses;
@@ -69,10 +70,15 @@ impl<B: Backend> Primary<B> {
                 self.reload.is_reading = true;
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
                 let (readings, held) = (self.reload.readings.clone(), self.reload.held);
-                let listening = self.reload.listening.clone();
+                let (listening, stores) = (self.reload.listening.clone(), self.stores.clone());
                 tokio::task::spawn_local(async move {
+                    let reading = spawner.read_again(&config, held, &listening, capabilities()).await;
+                    if let (Some(stores), Ok(Reading { config: Some(config), .. })) = (stores, &reading) {
+                        // Before workers hear of the apps.
+                        tell_of_stores(stores.grant_also(&config.apps).await);
+                    }
                     // Without a receiver the host is stopping.
-                    let _ = readings.send(spawner.read_again(&config, held, &listening, capabilities()).await).await;
+                    let _ = readings.send(reading).await;
                 });
             }
             (None, _) => self.reload.read_again = true,
@@ -144,6 +150,11 @@ impl<B: Backend> Primary<B> {
         }
         self.change_listeners(&config, listeners, is_by_itself, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
+        if let Some(stores) = self.stores.clone() {
+            let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
+            let apps: Vec<Arc<App>> = apps.cloned().collect();
+            tokio::task::spawn_local(async move { tell_of_stores(stores.grant_only(apps).await) });
+        }
     }
 
     fn change_apps(&mut self, found: Difference, beyond: &BTreeMap<String, String>, touched: &BTreeSet<String>) {
@@ -367,6 +378,12 @@ impl<B: Backend> Primary<B> {
             "reload: loading the component again"
         );
         self.apps.book.reload(app, None);
+    }
+}
+
+fn tell_of_stores(granted: Result<(), StoreError>) {
+    if let Err(error) = granted {
+        tracing::error!(hint = "reload again", "reload: the grants and quotas of stores go on as they were: {error}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use wasmhost_config::{AppId, ScheduleSettings};
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, PerClient};
@@ -14,7 +14,7 @@ use wasmhost_serve::worker::{Peer, RunEnd, RunOutcome, ScheduledRequest};
 use super::schedule_file::ScheduleFile;
 use super::state::Primary;
 use crate::backend::Backend;
-use crate::schedules::{Moment, RUNS_MAX, Schedules, Step};
+use crate::schedules::{LastRun, Moment, RUNS_MAX, Schedules, Step};
 
 /// How long a host that stops waits to hear of runs whose workers have ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -26,7 +26,12 @@ pub(super) struct Scheduling {
     /// What the connections of runs take from: clients that have all of theirs keep no schedule from its run.
     admission: Arc<Admission>,
     ended: mpsc::Sender<EndedRun>,
+    /// Who waits for the end of runs that were asked for by hand.
+    asked: Vec<(ScheduledRequest, AskedRun)>,
 }
+
+/// Hears how a run ended, or why it was not begun.
+type AskedRun = oneshot::Sender<Result<LastRun, String>>;
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -41,7 +46,7 @@ impl Scheduling {
     pub(super) fn new(file: Option<ScheduleFile>) -> (Self, mpsc::Receiver<EndedRun>) {
         let (ended, heard) = mpsc::channel(RUNS_MAX);
         let admission = Admission::new(RUNS_MAX, PerClient::Unbounded);
-        (Self { schedules: Schedules::default(), file, admission, ended }, heard)
+        (Self { schedules: Schedules::default(), file, admission, ended, asked: Vec::new() }, heard)
     }
 
     /// When [`Primary::run_schedules`] is to look whether something is due.
@@ -99,10 +104,31 @@ impl<B: Backend> Primary<B> {
         } else {
             tracing::warn!(app, schedule, outcome, status, elapsed_ms, detail, "schedule failed");
         }
+        for (_, asked) in self.scheduling.asked.extract_if(.., |(asked, _)| *asked == request) {
+            // Who asked may have left.
+            let _ = asked.send(Ok(LastRun { due: request.due, took, end: end.clone() }));
+        }
         let next = self.scheduling.schedules.ended(&request, end, took);
         self.show(request.app);
         if let Some(step) = next {
             self.take_step(step);
+        }
+    }
+
+    /// A schedule is to be run now, which somebody asks for.
+    pub(super) fn run_schedule(&mut self, app: &str, schedule: &str, asked: AskedRun) {
+        let found = self.apps.book.iter().find(|(_, record)| record.app().name == app).map(|(id, _)| id);
+        let begun = match found {
+            Some(id) => self.scheduling.schedules.run_now(id, schedule, Moment::now()),
+            None => Err(format!("there is no app `{app}`")),
+        };
+        match begun {
+            Ok(request) => {
+                self.scheduling.asked.push((request.clone(), asked));
+                self.begin_run(request);
+            }
+            // Who asked may have left.
+            Err(reason) => drop(asked.send(Err(reason))),
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
+use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::backoff::Backoff;
@@ -20,7 +21,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Confinement, Unconfined};
-use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Ticker, capabilities};
+use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Services, Ticker, capabilities};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
@@ -29,6 +30,7 @@ use wasmhost_serve::worker::{
     Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
     WorkerSetup, orders, thread,
 };
+use wasmhost_storage::{Remote, RemoteLine, StoreOptions, Stores};
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
@@ -139,7 +141,8 @@ fn load(
     let own = scoreboard::opened::<Scoreboard>(&descriptors.take(Descriptor::Scoreboard)?)?;
     let host = scoreboard::opened::<HostScoreboard>(&descriptors.take(Descriptor::HostScoreboard)?)?;
     let trial = Trial {
-        sandbox: Sandbox::new(config, 1, Ticker::start()?),
+        // A trial asks no store.
+        sandbox: Sandbox::new(config, 1, Ticker::start()?, Services::default()),
         among_others: config.source.is_some(),
         budget: budget(config, &host.memory_bytes, &own.memory_bytes),
         pulse: &own.pulse,
@@ -188,14 +191,20 @@ fn work(
     descriptors: Descriptors,
     runtime: tokio::runtime::LocalRuntime,
 ) -> Exit {
-    let ready = prepare(wire, config, start, descriptors);
-    let Ready { setup, orders: (orders, heard), attendance, linker } = match ready {
+    let ready = {
+        let _entered = runtime.enter();
+        prepare(wire, config, start, descriptors)
+    };
+    let Ready { setup, orders: (orders, heard), attendance, linker, stores } = match ready {
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
     let (outdated, unserved) = (Rc::clone(&attendance.outdated), Rc::clone(&attendance.unserved));
     let (inbox, connections) = inbox::inbox();
     runtime.spawn_local(attendance.attend(linker, inbox, orders));
+    if let Some(line) = stores {
+        runtime.spawn_local(ask_for_stores(line, setup.id));
+    }
     let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), unserved), connections, heard);
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
@@ -209,6 +218,19 @@ struct Ready {
     orders: (OrderSender, OrderReceiver),
     attendance: Attendance,
     linker: Linker,
+    /// The line to the stores, where the host has some.
+    stores: Option<RemoteLine>,
+}
+
+/// Has the questions of this worker's guests answered.
+async fn ask_for_stores(line: RemoteLine, worker: WorkerId) {
+    let ended = line.run().await;
+    // (When the host stops, its workers go before the primary.)
+    let reason = ended.err().map_or_else(|| "the primary has closed it".to_owned(), |error| error.to_string());
+    tracing::error!(
+        worker = worker.0,
+        "the worker's line to the stores has ended, and its guests get errors from them until it is replaced: {reason}"
+    );
 }
 
 fn prepare(
@@ -226,7 +248,16 @@ fn prepare(
     log::count_lost_in(&own.metrics.log_lines_lost);
     let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
-    let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?);
+    let (services, stores) = match take(Descriptor::Stores) {
+        Ok(line) => {
+            let line = UnixStream::from_std(line.into()).map_err(text)?;
+            let (remote, line) = Remote::new(line, StoreOptions::default().patience);
+            (Services { stores: Stores::Elsewhere(remote) }, Some(line))
+        }
+        // The host has none.
+        Err(_) => (Services::default(), None),
+    };
+    let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?, services);
     make_engines_ahead(&config, &sandbox);
     let directories = start.directories;
     let table = Arc::new(table::read(&take(Descriptor::Table)?, &directories).map_err(text)?);
@@ -282,7 +313,7 @@ fn prepare(
         outdated: Rc::default(),
         unserved: Rc::default(),
     };
-    Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox) })
+    Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox), stores })
 }
 
 /// What came for TLS: nothing where no address needs it.

@@ -24,8 +24,8 @@ pub(super) enum ToWorker {
         /// What of its confinement the primary lacks, and has told.
         missing: Vec<String>,
     },
-    /// Be a worker. With the table of apps, the scoreboard of the worker and of the host, its listeners, and the code of the
-    /// first app where that is not stored.
+    /// Be a worker. With the table of apps, the scoreboard of the worker and of the host, its listeners, the code of the
+    /// first app where that is not stored, and a line to the stores, where the host has some.
     Start {
         id: u16,
         /// The group whose apps it serves; none: it takes clients' connections.

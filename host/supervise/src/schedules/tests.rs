@@ -230,6 +230,19 @@ fn what_is_due_of_an_app_that_is_not_loaded_yet_waits_for_it() {
 }
 
 #[test]
+fn a_schedule_is_run_by_hand_beside_its_times_unless_a_run_is_under_way() {
+    let mut host = Host::with(schedule("*/5 * * * *", |_| ()));
+    host.after(MINUTE);
+    let run = |host: &mut Host, name: &str| host.schedules.run_now(APP, name, host.now).map(|request| request.due);
+    assert_eq!(run(&mut host, "job"), Ok(start() + MINUTE));
+    assert!(run(&mut host, "job").is_err_and(|reason| reason.contains("under way")));
+    assert!(run(&mut host, "other").is_err_and(|reason| reason.contains("no schedule `other`")));
+    assert_eq!(host.after(4 * MINUTE), ["left out 1 overlap"]);
+    host.ends(RunOutcome::Done);
+    assert_eq!(host.after(5 * MINUTE), ["run 10"]);
+}
+
+#[test]
 fn chance_puts_a_run_off_and_not_behind_the_next_time() {
     let mut host = Host::with(schedule("*/5 * * * *", |schedule| schedule.jitter = 2 * MINUTE));
     assert_eq!(host.after(6 * MINUTE - Duration::from_secs(1)), [""; 0]);

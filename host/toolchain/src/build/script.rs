@@ -11,12 +11,18 @@ use super::files::read;
 use super::options::Options;
 use super::project::Project;
 use super::runner::{Runner, ToolLine, find};
+use super::wrangler::Wrangler;
 use super::{Error, wit};
 
 /// The runtime, and the script that bundles and componentizes with it.
 static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/js-runtime");
 /// The version of wasi that its world names (`wit/world.wit`), which is the one that componentize-js 0.23 speaks.
 const ENGINE_WASI: &str = "0.2.10";
+/// What KV namespaces and caches of Workers are made of.
+const KEYVALUE: &str = include_str!("../../../../wit/keyvalue-entries.wit");
+/// Files beside the script: what the application finds in its `env`; what to say of that.
+const BINDINGS: &str = "bindings.json";
+const NOTES: &str = "notes.txt";
 const NPM: &str = "npm";
 /// Who has written a lock file.
 const LOCKS: [(&str, &str); 5] = [
@@ -30,29 +36,6 @@ const LOCKS: [(&str, &str); 5] = [
 const ENTRIES: [&str; 8] =
     ["src/index.ts", "src/index.tsx", "src/index.js", "src/index.mjs", "index.ts", "index.js", "index.mjs", "app.js"];
 
-/// The keys of wrangler.toml whose values an application finds in its `env` on Workers.
-const BINDINGS: [&str; 19] = [
-    "vars",
-    "kv_namespaces",
-    "r2_buckets",
-    "d1_databases",
-    "durable_objects",
-    "services",
-    "queues",
-    "workflows",
-    "ai",
-    "browser",
-    "images",
-    "assets",
-    "vectorize",
-    "hyperdrive",
-    "analytics_engine_datasets",
-    "send_email",
-    "mtls_certificates",
-    "dispatch_namespaces",
-    "secrets_store_secrets",
-];
-
 pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -> Result<Vec<u8>, Error> {
     let folder = project.folder();
     let (Some(node), Some(npm)) = (find("node", &[]), find("npm", &[])) else {
@@ -62,10 +45,10 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         });
     };
     let package = std::fs::read_to_string(folder.join("package.json")).map_err(Error::io("read", folder))?;
-    let wrangler = Wrangler::read(folder);
+    let wrangler = Wrangler::read(folder)?;
     let Some(entry) = entry(&package, wrangler.main.as_deref(), |file| folder.join(file).is_file()) else {
         let other = match &wrangler.main {
-            Some(main) => format!(", wrangler.toml names {main}, which is not there"),
+            Some(main) => format!(", {} names {main}, which is not there", wrangler.file),
             None => String::new(),
         };
         let found = format!("package.json names no `main`{other}, and there is none of {}", ENTRIES.join(", "));
@@ -82,14 +65,18 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
     let work = tempfile::tempdir().map_err(Error::io("write", std::env::temp_dir()))?;
     RUNTIME.extract(work.path()).map_err(Error::io("write", work.path()))?;
     wit::write_packages(WasiVersion::P2, ENGINE_WASI, &work.path().join("wit"))?;
+    let write = |file: &str, text: &str| {
+        let file = work.path().join(file);
+        std::fs::write(&file, text).map_err(Error::io("write", file))
+    };
+    write("wit/deps/keyvalue.wit", KEYVALUE)?;
+    write(BINDINGS, &serde_json::json!(wrangler.bindings).to_string())?;
+    write(NOTES, &wrangler.notes(project.name()))?;
     let component = work.path().join("component.wasm");
     let mut line =
         ToolLine::new(node).arg(work.path().join("build.mjs")).arg(folder.join(entry)).arg(&component).arg(manager);
     if options.profile {
         line = line.arg("--profile");
-    }
-    if !wrangler.ignored.is_empty() {
-        line = line.arg(format!("--ignores={}", wrangler.ignored.join(", ")));
     }
     runner.run(&line)?;
     read(&component)
@@ -134,30 +121,6 @@ fn wanted(folder: &Path, package: &str) -> Option<(Option<String>, &'static str)
 /// Whether a package is installed in this folder or, as in a workspace, in one above it.
 fn has_module(folder: &Path, name: &str) -> bool {
     folder.ancestors().any(|folder| folder.join("node_modules").join(name).is_dir())
-}
-
-/// What counts of wrangler.toml, which projects for Workers have.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Wrangler {
-    main: Option<String>,
-    /// What it gives an application by `env`, which this host does not.
-    ignored: Vec<&'static str>,
-}
-
-impl Wrangler {
-    /// Nothing, where there is no such file, or none that can be read.
-    fn read(folder: &Path) -> Self {
-        Self::parse(&std::fs::read_to_string(folder.join("wrangler.toml")).unwrap_or_default())
-    }
-
-    fn parse(text: &str) -> Self {
-        let table: toml::Table = toml::from_str(text).unwrap_or_default();
-        let main = table.get("main").and_then(|main| main.as_str());
-        Self {
-            main: main.map(|main| main.strip_prefix("./").unwrap_or(main).to_owned()),
-            ignored: BINDINGS.into_iter().filter(|&key| table.contains_key(key)).collect(),
-        }
-    }
 }
 
 /// The application's module: `main` or `module` of package.json if that is a source, that of wrangler.toml, or a usual place.
@@ -233,13 +196,5 @@ mod tests {
         assert_eq!(entry(r#"{"main": "dist/index.js"}"#, Some("worker.js"), exists).as_deref(), Some("worker.js"));
         assert_eq!(entry("{}", Some("gone.js"), exists).as_deref(), Some("src/index.js"));
         assert_eq!(entry("{}", None, |_| false), None);
-    }
-
-    #[test]
-    fn wrangler_toml_names_the_entry_and_what_is_not_read() {
-        let text = "name = \"a\"\nmain = \"./src/worker.ts\"\n[vars]\nA = 1\n[[kv_namespaces]]\nbinding = \"B\"\n";
-        let expected = Wrangler { main: Some("src/worker.ts".to_owned()), ignored: vec!["vars", "kv_namespaces"] };
-        assert_eq!(Wrangler::parse(text), expected);
-        assert_eq!(Wrangler::parse("main = "), Wrangler::default());
     }
 }

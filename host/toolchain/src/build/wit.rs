@@ -38,6 +38,12 @@ const PACKAGES_OF_0_3: &[File] = packages![
     "sockets-0.3.wit",
 ];
 
+/// Stores of keys and values, which no world of ours imports, and a project's own may.
+const KEYVALUE: [File; 2] = [
+    ("deps/keyvalue-draft.wit", include_str!("../../../../wit/keyvalue-draft.wit")),
+    ("deps/keyvalue-draft2.wit", include_str!("../../../../wit/keyvalue-draft2.wit")),
+];
+
 /// Version of the packages of 0.2.
 pub(super) const HANDLER_VERSION: &str = "0.2.12";
 /// Version of the packages of 0.3.
@@ -97,7 +103,7 @@ pub fn write_version(wasi: WasiVersion, version: &str, folder: &Path) -> Result<
 /// Writes the packages alone, for a world that is in `folder` already.
 pub(super) fn write_packages(wasi: WasiVersion, version: &str, folder: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder.join("deps")).map_err(Error::io("write", folder))?;
-    for (name, text) in files(wasi).1 {
+    for (name, text) in files(wasi).1.iter().chain(&KEYVALUE) {
         let file = folder.join(name);
         std::fs::write(&file, in_version(text, version)).map_err(Error::io("write", &file))?;
     }
@@ -155,6 +161,22 @@ mod tests {
         }
         embedded.sort();
         assert_eq!(found, embedded);
+        Ok(())
+    }
+
+    #[test]
+    fn a_world_may_import_stores_of_both_versions() -> Result<(), Box<dyn std::error::Error>> {
+        let own = "package a:b; world own { include wasi:http/proxy@0.2.12; include wasi:keyvalue/imports@0.2.0-draft; include wasi:keyvalue/imports@0.2.0-draft2; }";
+        let folder = tempfile::tempdir()?;
+        write_packages(WasiVersion::P2, HANDLER_VERSION, folder.path())?;
+        std::fs::write(folder.path().join("own.wit"), own)?;
+        let mut resolve = Resolve::default();
+        let (package, _) = resolve.push_dir(folder.path()).map_err(|error| format!("{error:?}"))?;
+        let world = resolve.select_world(&[package], Some("own")).map_err(|error| format!("{error:?}"))?;
+        let imports = resolve.worlds[world].imports.keys().map(|key| resolve.name_world_key(key)).collect::<Vec<_>>();
+        for version in ["0.2.0-draft", "0.2.0-draft2"] {
+            assert!(imports.contains(&format!("wasi:keyvalue/atomics@{version}")), "{imports:?}");
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Tables, and properties against lists of networks that are written down a second time here.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -62,7 +62,23 @@ const PRIVATE: [&str; 25] = [
 ];
 
 fn rule(host: HostPattern, port: Option<u16>, private: bool) -> HostRule {
-    HostRule { host, port, private }
+    HostRule { scheme: None, host, port, private, path: String::new(), methods: Vec::new() }
+}
+
+/// A GET of the root.
+fn asked(host: &str, port: u16) -> Asked<'_> {
+    Asked { scheme: UpstreamScheme::Http, host, port, method: "GET", path: "/" }
+}
+
+impl Policy {
+    fn check_host(&self, host: &str, port: u16) -> Result<(), PolicyRefusal> {
+        self.grant(&asked(host, port)).map(drop)
+    }
+
+    fn check_at(&self, host: &str, address: SocketAddr) -> Result<(), PolicyRefusal> {
+        let grant = self.grant(&asked(host, address.port()))?;
+        self.check_address(&grant, host, address.ip(), false)
+    }
 }
 
 fn name(name: &str) -> HostPattern {
@@ -157,15 +173,15 @@ fn a_name_and_the_star_reach_public_addresses_only() {
             "2001:db8::1",
         ];
         for text in private {
-            let refusal = policy.check_address("third.party.example", at(text));
+            let refusal = policy.check_at("third.party.example", at(text));
             assert!(matches!(refusal, Err(PolicyRefusal::Private(_))), "{text}: {refusal:?}");
         }
         for text in ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "100.100.100.200"] {
-            let refusal = policy.check_address("third.party.example", at(text));
+            let refusal = policy.check_at("third.party.example", at(text));
             assert!(matches!(refusal, Err(PolicyRefusal::LinkLocal(_))), "{text}: {refusal:?}");
         }
         for text in ["93.184.215.14", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::1"] {
-            assert_eq!(policy.check_address("third.party.example", at(text)), Ok(()), "{text}");
+            assert_eq!(policy.check_at("third.party.example", at(text)), Ok(()), "{text}");
         }
     }
 }
@@ -174,21 +190,21 @@ fn a_name_and_the_star_reach_public_addresses_only() {
 fn loopback_and_private_addresses_need_an_explicit_grant() {
     let marked = policy(&[rule(name("db.internal"), None, true)]);
     for text in ["10.0.0.5", "127.0.0.1", "fd12::1", "::ffff:10.0.0.1"] {
-        assert_eq!(marked.check_address("db.internal", at(text)), Ok(()), "{text}");
-        assert!(marked.check_address("other.internal", at(text)).is_err(), "{text}");
+        assert_eq!(marked.check_at("db.internal", at(text)), Ok(()), "{text}");
+        assert!(marked.check_at("other.internal", at(text)).is_err(), "{text}");
     }
     for grant in ["10.0.0.0/8", "10.0.0.5", "::ffff:10.0.0.5"] {
         let by_address = policy(&[rule(name("db.internal"), None, false), rule(granted(grant), Some(80), false)]);
-        assert_eq!(by_address.check_address("db.internal", at("10.0.0.5")), Ok(()), "{grant}");
+        assert_eq!(by_address.check_at("db.internal", at("10.0.0.5")), Ok(()), "{grant}");
         assert_eq!(by_address.check_host("10.0.0.5", 80), Ok(()), "{grant}");
-        assert_eq!(by_address.check_address("10.0.0.5", at("10.0.0.5")), Ok(()), "{grant}");
-        assert!(by_address.check_address("db.internal", at("11.0.0.5")).is_ok(), "{grant}: public");
-        assert!(by_address.check_address("db.internal", at("192.168.0.5")).is_err(), "{grant}");
-        assert!(by_address.check_address("db.internal", ([10, 0, 0, 5], 81).into()).is_err(), "{grant}");
+        assert_eq!(by_address.check_at("10.0.0.5", at("10.0.0.5")), Ok(()), "{grant}");
+        assert!(by_address.check_at("db.internal", at("11.0.0.5")).is_ok(), "{grant}: public");
+        assert!(by_address.check_at("db.internal", at("192.168.0.5")).is_err(), "{grant}");
+        assert!(by_address.check_at("db.internal", ([10, 0, 0, 5], 81).into()).is_err(), "{grant}");
     }
     let star = policy(&[rule(HostPattern::Any, None, false)]);
     assert_eq!(star.check_host("127.0.0.1", 80), Ok(()));
-    assert!(star.check_address("127.0.0.1", at("127.0.0.1")).is_err());
+    assert!(star.check_at("127.0.0.1", at("127.0.0.1")).is_err());
 }
 
 #[test]
@@ -196,29 +212,29 @@ fn localhost_leads_to_this_machine_and_not_to_others() {
     for host in ["localhost", "app.localhost", "localhost."] {
         let policy = policy(&[rule(name(host), None, false)]);
         for text in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "127.1.1.1"] {
-            assert_eq!(policy.check_address(host, at(text)), Ok(()), "{host} {text}");
+            assert_eq!(policy.check_at(host, at(text)), Ok(()), "{host} {text}");
         }
         for text in ["10.0.0.1", "169.254.169.254", "0.0.0.0"] {
-            assert!(policy.check_address(host, at(text)).is_err(), "{host} {text}");
+            assert!(policy.check_at(host, at(text)).is_err(), "{host} {text}");
         }
     }
     let star = policy(&[rule(HostPattern::Any, None, false)]);
-    assert!(star.check_address("localhost", at("127.0.0.1")).is_err());
+    assert!(star.check_at("localhost", at("127.0.0.1")).is_err());
     let like_it = policy(&[rule(name("notlocalhost"), None, false)]);
-    assert!(like_it.check_address("notlocalhost", at("127.0.0.1")).is_err());
+    assert!(like_it.check_at("notlocalhost", at("127.0.0.1")).is_err());
 }
 
 #[test]
 fn a_link_local_address_is_reached_when_it_is_asked_for_and_granted_as_an_address() {
     for grant in ["169.254.169.254", "169.254.0.0/16", "169.254.169.0/24"] {
         let policy = policy(&[rule(granted(grant), None, false), rule(HostPattern::Any, None, true)]);
-        assert_eq!(policy.check_address("169.254.169.254", at("169.254.169.254")), Ok(()), "{grant}");
-        assert!(policy.check_address("third.party.example", at("169.254.169.254")).is_err(), "{grant}");
+        assert_eq!(policy.check_at("169.254.169.254", at("169.254.169.254")), Ok(()), "{grant}");
+        assert!(policy.check_at("third.party.example", at("169.254.169.254")).is_err(), "{grant}");
     }
     for grant in ["0.0.0.0/0", "128.0.0.0/1", "169.254.0.0/15"] {
         let policy = policy(&[rule(granted(grant), None, false)]);
         assert_eq!(policy.check_host("169.254.169.254", 80), Ok(()), "{grant}");
-        assert!(policy.check_address("169.254.169.254", at("169.254.169.254")).is_err(), "{grant}");
+        assert!(policy.check_at("169.254.169.254", at("169.254.169.254")).is_err(), "{grant}");
     }
 }
 
@@ -232,9 +248,99 @@ fn a_refusal_names_the_flag_that_allows_it() {
         (&PolicyRefusal::Private(at("::1").ip()), "::1", "--allow-host [::1]:80"),
         (&PolicyRefusal::LinkLocal(at("fe80::1").ip()), "a.example", "--allow-host [fe80::1]:80"),
     ] {
-        let text = refusal.explain(host, 80);
+        let text = refusal.explain(&asked(host, 80));
         assert!(text.ends_with(flag), "{text}");
     }
+    let asked = Asked { scheme: UpstreamScheme::Https, method: "PUT", path: "/v1/%61", ..asked("::1", 443) };
+    let text = PolicyRefusal::Beyond { is_plain: true }.explain(&asked);
+    assert!(text.ends_with("--allow-host \"https://[::1]:443/v1/a PUT\""), "{text}");
+    let text = PolicyRefusal::Beyond { is_plain: false }.explain(&asked);
+    assert!(text.contains("`..`") && text.ends_with("--allow-host [::1]:443"), "{text}");
+}
+
+/// A rule with scheme, methods and path.
+fn narrow(host: HostPattern, scheme: Option<UpstreamScheme>, path: &str, methods: &[&str]) -> HostRule {
+    let methods = methods.iter().map(|method| (*method).to_owned()).collect();
+    HostRule { scheme, path: path.to_owned(), methods, ..rule(host, None, false) }
+}
+
+#[test]
+fn a_rule_covers_its_scheme_its_methods_and_the_paths_below_its_own() {
+    use UpstreamScheme::{Http, Https};
+    let policy = policy(&[
+        narrow(name("a.test"), Some(Https), "/v1/", &["GET", "POST"]),
+        narrow(granted("10.0.0.0/8"), None, "/status", &[]),
+    ]);
+    type Row<'a> = (UpstreamScheme, &'a str, &'a str, &'a str, bool);
+    let rows: [Row<'_>; 17] = [
+        (Https, "a.test", "GET", "/v1/a", true),
+        (Https, "a.test", "POST", "/v1/", true),
+        (Https, "a.test", "GET", "/%76%31/a", true),
+        (Https, "a.test", "PUT", "/v1/a", false),
+        (Https, "a.test", "get", "/v1/a", false),
+        (Http, "a.test", "GET", "/v1/a", false),
+        (Https, "a.test", "GET", "/", false),
+        (Https, "a.test", "GET", "/v1", false),
+        (Https, "a.test", "GET", "/v1/../secret", false),
+        (Https, "a.test", "GET", "/v1/%2e%2e/secret", false),
+        (Https, "a.test", "GET", "/v1//../../secret", false),
+        (Https, "a.test", "GET", "/v1/..%2fsecret", false),
+        (Https, "a.test", "GET", "/v1/..;/secret", false),
+        (Https, "a.test", "GET", "//v1/", false),
+        (Http, "10.1.2.3", "PUT", "/status/a", true),
+        (Http, "10.1.2.3", "PUT", "/stat", false),
+        (Http, "11.1.2.3", "PUT", "/status", false),
+    ];
+    for (scheme, host, method, path, is_granted) in rows {
+        let asked = Asked { scheme, host, port: 8080, method, path };
+        let found = policy.grant(&asked);
+        assert_eq!(found.is_ok(), is_granted, "{asked:?}: {found:?}");
+    }
+}
+
+#[test]
+fn names_below_another_are_granted_and_that_one_is_not() {
+    for pattern in ["example.com", "example.com."] {
+        let policy = policy(&[rule(HostPattern::Below(pattern.to_owned()), None, false)]);
+        for (host, expected) in [
+            ("a.example.com", true),
+            ("a.b.example.com.", true),
+            ("example.com", false),
+            (".example.com", false),
+            ("aexample.com", false),
+            ("a.example.com.evil.test", false),
+        ] {
+            assert_eq!(policy.check_host(host, 80).is_ok(), expected, "{host}");
+        }
+    }
+    let here = policy(&[rule(HostPattern::Below("localhost".to_owned()), None, false)]);
+    assert_eq!(here.check_at("a.localhost", at("127.0.0.1")), Ok(()));
+    assert!(here.check_at("a.localhost", at("10.0.0.1")).is_err());
+}
+
+#[test]
+fn what_one_rule_grants_of_a_host_another_does_not() {
+    let private = HostRule { private: true, ..narrow(name("a.test"), None, "/private", &[]) };
+    let policy = policy(&[private, narrow(name("a.test"), None, "/public", &[])]);
+    let of = |path| policy.grant(&Asked { path, ..asked("a.test", 80) });
+    let (Ok(private), Ok(public)) = (of("/private"), of("/public")) else { panic!("both are granted") };
+    assert_ne!(private, public, "they share no connection");
+    assert_eq!(policy.check_address(&private, "a.test", at("10.0.0.1").ip(), false), Ok(()));
+    assert!(policy.check_address(&public, "a.test", at("10.0.0.1").ip(), false).is_err());
+}
+
+#[test]
+fn a_public_address_of_this_machine_needs_a_grant_as_loopback_does() {
+    let host = "a.test";
+    let check = |rules: &[HostRule]| {
+        let policy = policy(rules);
+        let grant = policy.grant(&asked(host, 80))?;
+        policy.check_address(&grant, host, at("93.184.215.14").ip(), true)
+    };
+    let (by_name, star) = (rule(name(host), None, false), rule(HostPattern::Any, None, false));
+    assert!(check(&[by_name.clone(), star]).is_err());
+    assert_eq!(check(&[rule(name(host), None, true)]), Ok(()));
+    assert_eq!(check(&[by_name, rule(granted("93.184.215.14"), None, false)]), Ok(()));
 }
 
 fn any_rule_with_a_name() -> impl Strategy<Value = HostRule> {
@@ -302,7 +408,7 @@ proptest! {
         let rules: Vec<HostRule> = names.into_iter().chain(grants).chain([own]).collect();
         let policy = Policy::new(&rules);
         for host in ["a.example", "localhost", "b.example", "c.example"] {
-            let checked = policy.check_address(host, (forms(address)[form], 80).into());
+            let checked = policy.check_at(host, (forms(address)[form], 80).into());
             prop_assert!(checked.is_err(), "{host} {address} as {}", forms(address)[form]);
         }
     }
@@ -321,7 +427,7 @@ proptest! {
             let never = leads_to(address, &LINK_LOCAL) || forms_of_link_local(address);
             let not_public = leads_to(address, &LOOPBACK) || leads_to(address, &PRIVATE);
             let expected = !never && (marked || !not_public);
-            prop_assert_eq!(policy.check_address(host, (address, 80).into()).is_ok(), expected, "{} {}", host, address);
+            prop_assert_eq!(policy.check_at(host, (address, 80).into()).is_ok(), expected, "{} {}", host, address);
         }
     }
 }

@@ -1,0 +1,129 @@
+//! What requests to one place share: how many there may be at once, and its connections of HTTP/2. A place is there while it has
+//! a request or such a connection.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::Error;
+
+use wasmhost_base::quota::Claim;
+
+use super::connect::UpstreamSocket;
+use super::http2::{Member, SharedConnection};
+use super::payers::Payer;
+use super::target::Place;
+
+/// Those of one app on a worker.
+pub(super) struct Places {
+    by_place: Arc<Mutex<HashMap<Place, Arc<PlaceState>>>>,
+    /// Requests at once to each.
+    requests_max: usize,
+}
+
+struct PlaceState {
+    /// For requests.
+    turns: Arc<Semaphore>,
+    /// For opening a connection, while it is not known whether one could be shared.
+    opening: Semaphore,
+    /// It was last found to speak HTTP/1.1.
+    speaks_http1: AtomicBool,
+    shared: Mutex<Vec<Arc<SharedConnection>>>,
+}
+
+impl Places {
+    pub(super) fn new(requests_max: usize) -> Self {
+        Self { by_place: Arc::default(), requests_max }
+    }
+
+    pub(super) fn at(&self, place: &Place) -> AtPlace {
+        let mut by_place = lock(&self.by_place);
+        let state = match by_place.get(place) {
+            Some(state) => Arc::clone(state),
+            None => {
+                let state = Arc::new(PlaceState {
+                    turns: Arc::new(Semaphore::new(self.requests_max)),
+                    opening: Semaphore::new(1),
+                    speaks_http1: AtomicBool::new(false),
+                    shared: Mutex::default(),
+                });
+                by_place.insert(place.clone(), Arc::clone(&state));
+                state
+            }
+        };
+        AtPlace { place: place.clone(), state, by_place: Arc::clone(&self.by_place) }
+    }
+}
+
+/// A place, while somebody needs it.
+pub(super) struct AtPlace {
+    pub(super) place: Place,
+    state: Arc<PlaceState>,
+    by_place: Arc<Mutex<HashMap<Place, Arc<PlaceState>>>>,
+}
+
+impl AtPlace {
+    fn another(&self) -> Self {
+        Self { place: self.place.clone(), state: Arc::clone(&self.state), by_place: Arc::clone(&self.by_place) }
+    }
+
+    /// Turns for requests.
+    pub(super) fn turns(&self) -> &Arc<Semaphore> {
+        &self.state.turns
+    }
+
+    /// The turn for opening a connection.
+    pub(super) fn opening(&self) -> &Semaphore {
+        &self.state.opening
+    }
+
+    /// Whether the place was last found to speak HTTP/1.1, so that nothing can be shared.
+    pub(super) fn speaks_http1(&self) -> bool {
+        self.state.speaks_http1.load(Relaxed)
+    }
+
+    pub(super) fn note_http1(&self) {
+        self.state.speaks_http1.store(true, Relaxed);
+    }
+
+    /// A part in one of its connections that takes another request.
+    pub(super) fn join(&self, payer: &Arc<Payer>) -> Option<Member> {
+        lock(&self.state.shared).iter().find_map(|connection| connection.join(payer))
+    }
+
+    /// Begins HTTP/2 on a socket, for this request and others. `room`: for when there is none.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(super) async fn share(
+        &self,
+        socket: UpstreamSocket,
+        room: Option<Claim>,
+        payer: &Arc<Payer>,
+    ) -> Result<Member, Error> {
+        let at = self.another();
+        let forget = move |connection: &Arc<SharedConnection>| {
+            lock(&at.state.shared).retain(|other| !Arc::ptr_eq(other, connection));
+        };
+        let connection = SharedConnection::begin(socket, room, forget).await?;
+        self.state.speaks_http1.store(false, Relaxed);
+        lock(&self.state.shared).push(Arc::clone(&connection));
+        // (It was just made.)
+        connection.join(payer).ok_or(Error::ConnectionTerminated)
+    }
+}
+
+impl Drop for AtPlace {
+    fn drop(&mut self) {
+        let mut by_place = lock(&self.by_place);
+        // Held by the map, and by this.
+        if Arc::strong_count(&self.state) <= 2 {
+            by_place.remove(&self.place);
+        }
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

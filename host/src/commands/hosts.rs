@@ -1,0 +1,322 @@
+//! Commands for hosts that run: `ps`, `status`, `reload`, `stop`, `schedule`. They find hosts by their control sockets.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::Value;
+
+use wasmhost_config::cli::{HostArgs, PsArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
+
+/// How long a host may take to say what it does.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a reload may take: an app may have to be compiled.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// How long a run of a schedule is waited for: its limits are the app's.
+const RUN_PATIENCE: Duration = Duration::from_secs(60 * 60);
+
+/// What there is to print.
+pub(crate) struct HostShown {
+    pub(crate) text: String,
+    /// The host did not do what it was asked.
+    pub(crate) failed: bool,
+}
+
+/// What there is to print of all hosts.
+pub(crate) struct HostsShown {
+    pub(crate) text: String,
+    /// Hosts that did not answer, and why.
+    pub(crate) silent: Vec<String>,
+}
+
+/// Why a command did nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostCommandError {
+    /// There is none at all.
+    #[error("no host runs")]
+    None,
+    /// None of this name; the others.
+    #[error("no host has the name `{0}`; these run: {1}")]
+    Unknown(String, String),
+    /// More than one, and none is named.
+    #[error("several hosts run: {0}")]
+    Several(String),
+    /// It was not reached.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// It answered something else.
+    #[error("the host answered: {0}")]
+    Strange(String),
+}
+
+impl HostCommandError {
+    /// A way out.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::None => "start one with `wasmhost app.wasm`; hosts of other users, and those with `--control off`, are not found",
+            Self::Unknown(..) | Self::Several(_) => "name one of them; `wasmhost ps` shows what they serve",
+            Self::Control(ControlError::Gone(_)) => "`wasmhost ps` shows the hosts that run",
+            Self::Control(ControlError::Forbidden(_)) => "run the command as that user, or as root",
+            Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
+            Self::Strange(_) => "see its log",
+        }
+        .to_owned()
+    }
+}
+
+/// A host, and what it says of itself.
+struct RunningHost {
+    host: FoundHost,
+    status: Value,
+}
+
+/// Those that run; and those that gave no answer.
+fn running() -> (Vec<RunningHost>, Vec<String>) {
+    let (mut running, mut silent) = (Vec::new(), Vec::new());
+    for host in hosts() {
+        match status_of(&host.socket) {
+            Ok(status) => running.push(RunningHost { host, status }),
+            // It was killed: the next host of this name removes what it left.
+            Err(HostCommandError::Control(ControlError::Gone(_))) => {}
+            Err(error) => silent.push(error.to_string()),
+        }
+    }
+    (running, silent)
+}
+
+fn status_of(socket: &Path) -> Result<Value, HostCommandError> {
+    json(&ask(socket, Method::GET, "/status", PATIENCE)?)
+}
+
+fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
+    let strange = || HostCommandError::Strange(String::from_utf8_lossy(&answer.body).trim().to_owned());
+    serde_json::from_slice(&answer.body).map_err(|_| strange())
+}
+
+/// The host that is meant.
+fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError> {
+    if let Some(path) = name.filter(|name| name.contains('/')) {
+        let host = FoundHost { name: path.to_owned(), socket: path.into() };
+        return Ok(RunningHost { status: status_of(&host.socket)?, host });
+    }
+    let (mut running, _) = running();
+    let names = running.iter().map(|running| running.host.name.as_str()).collect::<Vec<_>>().join(", ");
+    match name {
+        _ if running.is_empty() => Err(HostCommandError::None),
+        Some(name) => {
+            let position = running.iter().position(|running| running.host.name == name);
+            position
+                .map(|position| running.swap_remove(position))
+                .ok_or(HostCommandError::Unknown(name.to_owned(), names))
+        }
+        None if running.len() > 1 => Err(HostCommandError::Several(names)),
+        None => running.pop().ok_or(HostCommandError::None),
+    }
+}
+
+fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or("-")
+}
+
+fn list_of<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A number, or the sum of those that stand by reason or kind.
+fn count(row: &Value, field: &str) -> u64 {
+    match &row[field] {
+        Value::Object(by) => by.values().filter_map(Value::as_u64).sum(),
+        number => number.as_u64().unwrap_or(0),
+    }
+}
+
+fn sum(rows: &[Value], field: &str) -> u64 {
+    rows.iter().map(|row| count(row, field)).sum()
+}
+
+/// `3d 4h`, `5m 2s`.
+fn uptime(status: &Value) -> String {
+    let seconds = Duration::from_secs(status["uptime_seconds"].as_f64().unwrap_or(0.0) as u64);
+    let all = humantime::format_duration(seconds).to_string();
+    let two: Vec<&str> = all.split(' ').take(2).collect();
+    two.join(" ")
+}
+
+/// Rows under their headings, each column as wide as it must be.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+/// `wasmhost ps`.
+pub(crate) fn ps(args: &PsArgs) -> HostsShown {
+    let (running, silent) = running();
+    if args.json {
+        let all: Vec<Value> = running
+            .into_iter()
+            .map(|RunningHost { host, mut status }| {
+                status["name"] = host.name.into();
+                status["socket"] = host.socket.to_string_lossy().into();
+                status
+            })
+            .collect();
+        return HostsShown { text: format!("{:#}\n", Value::Array(all)), silent };
+    }
+    if running.is_empty() {
+        return HostsShown { text: "no host runs\n".to_owned(), silent };
+    }
+    let mut rows = vec![row(["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"])];
+    for RunningHost { host, status } in &running {
+        let workers = list_of(status, "workers");
+        rows.push(vec![
+            host.name.clone(),
+            status["pid"].to_string(),
+            text_of(status, "phase").to_owned(),
+            workers.len().to_string(),
+            list_of(status, "apps").len().to_string(),
+            sum(workers, "requests").to_string(),
+            sum(workers, "faults").to_string(),
+            uptime(status),
+        ]);
+    }
+    HostsShown { text: table(&rows), silent }
+}
+
+/// `wasmhost status`.
+///
+/// # Errors
+/// When there is no such host, or it gives no answer.
+pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, status } = chosen(args.host.as_deref())?;
+    if args.json {
+        return Ok(HostShown { text: format!("{status:#}\n"), failed: false });
+    }
+    let mut text =
+        format!("{}: {}, process {}, for {}\n\n", host.name, text_of(&status, "phase"), status["pid"], uptime(&status));
+    let mut rows = vec![row(["APP", "STATE", "WASI", "ISOLATION", "ERROR"])];
+    for app in list_of(&status, "apps") {
+        let cells = ["name", "state", "wasi", "isolation", "error"].map(|field| text_of(app, field));
+        rows.push(row(cells));
+    }
+    text.push_str(&table(&rows));
+    let mut rows = vec![row(["WORKER", "STATE", "REQUESTS", "IN FLIGHT", "INSTANCES", "FAULTS"])];
+    for worker in list_of(&status, "workers") {
+        let number = |field: &str| count(worker, field).to_string();
+        rows.push(vec![
+            number("worker"),
+            text_of(worker, "state").to_owned(),
+            number("requests"),
+            number("in_flight"),
+            number("instances"),
+            number("faults"),
+        ]);
+    }
+    text.push('\n');
+    text.push_str(&table(&rows));
+    Ok(HostShown { text, failed: false })
+}
+
+/// `wasmhost reload`.
+///
+/// # Errors
+/// When there is no such host, or it gives no answer.
+pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.as_deref())?;
+    let answer = ask(&host.socket, Method::POST, "/reload", RELOAD_PATIENCE)?;
+    if !matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT) {
+        return Err(HostCommandError::Strange(String::from_utf8_lossy(&answer.body).trim().to_owned()));
+    }
+    let outcome = json(&answer)?;
+    let failed = outcome["failed"].as_bool().unwrap_or(true);
+    if args.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
+    }
+    let mut text = format!("{}: {}\n", host.name, if failed { "the reload failed; see its log" } else { "reloaded" });
+    for app in list_of(&outcome, "apps") {
+        text.push_str(&format!(
+            "  {}: {}\n    hint: {}\n",
+            text_of(app, "name"),
+            text_of(app, "error"),
+            text_of(app, "hint")
+        ));
+    }
+    Ok(HostShown { text, failed })
+}
+
+/// `wasmhost schedule run`.
+///
+/// # Errors
+/// When there is no such host or schedule, or the host gives no answer.
+pub(crate) fn schedule(args: &ScheduleArgs) -> Result<HostShown, HostCommandError> {
+    let ScheduleCommand::Run { app, schedule, host: which } = &args.command;
+    let RunningHost { host, .. } = chosen(which.host.as_deref())?;
+    let strange = |text: String| HostCommandError::Strange(text);
+    // Names have no other characters.
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !is_name(app) || !is_name(schedule) {
+        return Err(strange(format!("there is no schedule `{schedule}` of an app `{app}`")));
+    }
+    let answer = ask(&host.socket, Method::POST, &format!("/schedules/{app}/{schedule}/run"), RUN_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(strange(String::from_utf8_lossy(&answer.body).trim().to_owned()));
+    }
+    let outcome = json(&answer)?;
+    let failed = outcome["outcome"] != "done";
+    if which.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
+    }
+    let mut text = format!("{app}/{schedule}: {} after {} ms", text_of(&outcome, "outcome"), outcome["duration_ms"]);
+    if let Some(status) = outcome["status"].as_u64() {
+        text.push_str(&format!(", status {status}"));
+    }
+    if let Some(detail) = outcome["detail"].as_str() {
+        text.push_str(&format!(" ({detail})"));
+    }
+    Ok(HostShown { text: text + "\n", failed })
+}
+
+/// `wasmhost stop`: waits until the host's process has ended.
+///
+/// # Errors
+/// When there is no such host, or it gives no answer.
+pub(crate) fn stop(args: &StopArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
+    let strange = |what: String| HostCommandError::Strange(what);
+    let pid = status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| strange("it does not say which process it is".to_owned()))?;
+    // Before it is asked: afterwards the number may be another process's.
+    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| strange(format!("process {pid:?}: {error}")))?;
+    let answer = ask(&host.socket, Method::POST, "/stop", PATIENCE)?;
+    if answer.status != StatusCode::ACCEPTED {
+        return Err(strange(String::from_utf8_lossy(&answer.body).trim().to_owned()));
+    }
+    let mut waited = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+    // Until it ends; whoever does not want to wait for that ends this command.
+    while rustix::event::poll(&mut waited, None).is_err_and(|error| error == rustix::io::Errno::INTR) {}
+    let text = if args.host.json { "{}\n".to_owned() } else { format!("{}: stopped\n", host.name) };
+    Ok(HostShown { text, failed: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [row(["NAME", "PID"]), row(["größer", "7"]), row(["a", "12345"])];
+        assert_eq!(table(&rows), "NAME    PID\ngrößer  7\na       12345\n");
+    }
+}

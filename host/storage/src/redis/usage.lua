@@ -1,0 +1,1 @@
+return { 'usage', redis.call('HLEN', entries), redis.call('HGET', meta, 'bytes') or '0' }

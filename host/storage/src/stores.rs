@@ -1,0 +1,40 @@
+//! The stores that one process asks, wherever they are.
+
+use crate::backend::KeyValue;
+use crate::embedded::Embedded;
+use crate::error::StoreError;
+use crate::operation::{Operation, Reply};
+use crate::remote::Remote;
+
+/// Where the stores of a process are.
+#[derive(Clone, Default)]
+pub enum Stores {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In this process.
+    Here(Embedded),
+    /// In another process, behind a socket.
+    Elsewhere(Remote),
+}
+
+impl Stores {
+    /// Whether an operation may have to wait for something else than this thread.
+    pub fn waits_for(&self, operation: &Operation) -> bool {
+        match self {
+            Self::None => false,
+            Self::Here(_) => operation.changes(),
+            Self::Elsewhere(_) => true,
+        }
+    }
+}
+
+impl KeyValue for Stores {
+    async fn perform(&self, store: &str, operation: Operation) -> Result<Reply, StoreError> {
+        match self {
+            Self::None => Err(StoreError::Unavailable),
+            Self::Here(embedded) => embedded.perform(store, operation).await,
+            Self::Elsewhere(remote) => remote.perform(store, operation).await,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Commands for a host that runs: the socket on which it takes them, what they ask, and the side of who asks.
+
+pub mod client;
+mod server;
+mod socket;
+
+use tokio::sync::oneshot;
+
+pub(crate) use self::server::Control;
+pub(crate) use self::socket::bind;
+use crate::schedules::LastRun;
+
+/// What a command asks of the primary.
+pub(crate) enum ControlOrder {
+    /// To reload; the other end hears when it has begun. (It ends when the host stops meanwhile.)
+    Reload(oneshot::Sender<()>),
+    /// To stop as after `SIGTERM`.
+    Stop,
+    /// To run this schedule of this app; the other end hears how that ended, or why it was not begun.
+    RunSchedule { app: String, schedule: String, ended: oneshot::Sender<Result<LastRun, String>> },
+}
+
+/// Orders that may wait for the primary.
+pub(crate) const ORDERS_MAX: usize = 16;

@@ -1,0 +1,105 @@
+//! The side of who asks a host that runs: which hosts there are, and a request and its answer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use wasmhost_config::control::{directories, name_of};
+
+/// Largest answer: the status of a thousand apps.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Sockets in one directory that are looked at.
+const HOSTS_MAX: usize = 1_000;
+
+/// A host that may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundHost {
+    /// What commands call it.
+    pub name: String,
+    /// Its socket.
+    pub socket: PathBuf,
+}
+
+/// Why a host was not asked, or gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens on the socket.
+    #[error("no host listens on `{0}`")]
+    Gone(PathBuf),
+    /// This user may not.
+    #[error("the socket `{0}` is another user's")]
+    Forbidden(PathBuf),
+    /// It was asked and did not answer as it should.
+    #[error("the host behind `{0}` gave no answer: {1}")]
+    NoAnswer(PathBuf, String),
+}
+
+/// An answer of a host.
+#[derive(Debug)]
+pub struct ControlAnswer {
+    /// Of HTTP.
+    pub status: StatusCode,
+    /// JSON, or a sentence.
+    pub body: Bytes,
+}
+
+/// The hosts of this user whose sockets are found, by name. Some may have ended without removing theirs.
+pub fn hosts() -> Vec<FoundHost> {
+    let mut found = Vec::new();
+    for directory in directories(rustix::process::geteuid().as_raw()) {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        for entry in entries.flatten().take(HOSTS_MAX) {
+            let socket = entry.path();
+            if let Some(name) = name_of(&socket) {
+                found.push(FoundHost { name: name.to_owned(), socket });
+            }
+        }
+    }
+    found.sort_by(|one, other| (&one.name, &one.socket).cmp(&(&other.name, &other.socket)));
+    found.dedup();
+    found
+}
+
+/// Asks a host. Blocks, for `patience` at most. It needs no event loop.
+///
+/// # Errors
+/// When there is none, or it gives no answer in time.
+pub fn ask(socket: &Path, method: Method, path: &str, patience: Duration) -> Result<ControlAnswer, ControlError> {
+    let no_answer = |error: &dyn std::fmt::Display| ControlError::NoAnswer(socket.to_owned(), error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| no_answer(&error))?;
+    runtime.block_on(async {
+        let asked = tokio::time::timeout(patience, exchange(socket, method, path));
+        match asked.await {
+            Ok(answer) => answer,
+            Err(_) => Err(no_answer(&format!("not within {} s", patience.as_secs()))),
+        }
+    })
+}
+
+async fn exchange(socket: &Path, method: Method, path: &str) -> Result<ControlAnswer, ControlError> {
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::Gone(socket.to_owned()),
+        io::ErrorKind::PermissionDenied => ControlError::Forbidden(socket.to_owned()),
+        _ => ControlError::NoAnswer(socket.to_owned(), error.to_string()),
+    })?;
+    let answer = async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the answer, or breaks, which the answer tells.
+        let connection = tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "wasmhost");
+        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
+        connection.abort();
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(ControlAnswer { status, body })
+    };
+    answer.await.map_err(|error| ControlError::NoAnswer(socket.to_owned(), error.to_string()))
+}

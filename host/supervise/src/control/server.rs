@@ -1,0 +1,130 @@
+//! Commands that come over the control socket, and their outcomes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::ControlOrder;
+use crate::admin::{AdminAnswer, Commands, LaterAnswer, page};
+use crate::host_status::HostStatus;
+use crate::schedules::LastRun;
+
+/// How often it is looked whether a reload has ended.
+const LOOKS: Duration = Duration::from_millis(10);
+
+/// Takes commands, and has the primary carry them out.
+pub(crate) struct Control {
+    orders: mpsc::Sender<ControlOrder>,
+}
+
+/// What came of a reload.
+#[derive(Serialize)]
+struct ReloadOutcome {
+    /// Reloads since the start that took effect, and those that failed.
+    reloads: u64,
+    failed_reloads: u64,
+    /// Whether this one failed, or an app of it.
+    failed: bool,
+    /// Apps that could not be loaded.
+    apps: Vec<FailedApp>,
+}
+
+#[derive(Serialize)]
+struct FailedApp {
+    name: String,
+    error: String,
+    hint: String,
+}
+
+impl Control {
+    pub(crate) fn new(orders: mpsc::Sender<ControlOrder>) -> Self {
+        Self { orders }
+    }
+}
+
+impl Commands for Control {
+    fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer> {
+        match path {
+            "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
+            "/stop" => Some(Box::pin(stop(self.orders.clone()))),
+            _ => {
+                let names = path.strip_prefix("/schedules/")?.strip_suffix("/run")?;
+                let (app, schedule) = names.split_once('/')?;
+                Some(Box::pin(run_schedule(self.orders.clone(), app.to_owned(), schedule.to_owned())))
+            }
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Serialize)]
+struct RunOutcomeShown {
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    duration_ms: u64,
+}
+
+/// Runs a schedule, and answers when that has ended.
+async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule: String) -> AdminAnswer {
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::RunSchedule { app, schedule, ended }).await.is_err() {
+        return stopping();
+    }
+    let LastRun { took, end, .. } = match hears.await {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => return stopping(),
+    };
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let shown = RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms };
+    match serde_json::to_string(&shown) {
+        Ok(text) => page(StatusCode::OK, "application/json", text + "\n"),
+        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
+    }
+}
+
+async fn stop(orders: mpsc::Sender<ControlOrder>) -> AdminAnswer {
+    match orders.send(ControlOrder::Stop).await {
+        Ok(()) => page(StatusCode::ACCEPTED, "application/json", "{}\n"),
+        Err(_) => stopping(),
+    }
+}
+
+/// Begins a reload, and answers when it has ended.
+async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>) -> AdminAnswer {
+    let count = || (host_status.host.reloads.load(Relaxed), host_status.host.failed_reloads.load(Relaxed));
+    let before = count();
+    let (begun, hears) = oneshot::channel();
+    if orders.send(ControlOrder::Reload(begun)).await.is_err() || hears.await.is_err() {
+        return stopping();
+    }
+    // The primary shows that it reloads before it waits again.
+    loop {
+        tokio::time::sleep(LOOKS).await;
+        if !host_status.is_reloading() {
+            break;
+        }
+    }
+    let (reloads, failed_reloads) = count();
+    let apps = host_status.apps().into_values().filter_map(|app| {
+        let (error, hint) = app.error?;
+        Some(FailedApp { name: app.name, error, hint })
+    });
+    let outcome = ReloadOutcome { reloads, failed_reloads, failed: failed_reloads > before.1, apps: apps.collect() };
+    let status = if outcome.failed { StatusCode::CONFLICT } else { StatusCode::OK };
+    match serde_json::to_string(&outcome) {
+        Ok(text) => page(status, "application/json", text + "\n"),
+        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
+    }
+}
+
+fn stopping() -> AdminAnswer {
+    page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "503 the host starts, or stops\n")
+}

@@ -1,0 +1,49 @@
+//! Binding the control socket, before the process confines itself.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use wasmhost_base::private_files::make_directory;
+use wasmhost_config::control::{default_name, socket_in};
+use wasmhost_config::{Config, ControlSocket, Listen};
+use wasmhost_serve::listener::{BindError, Bound};
+
+/// Who may use it: this user.
+const MODE: u32 = 0o600;
+
+/// Binds the socket; none: the settings say so, or it cannot be had and nobody has named it, which is logged.
+///
+/// # Errors
+/// When the path that the settings name cannot be had.
+pub(crate) fn bind(config: &Config) -> Result<Option<Bound>, BindError> {
+    match &config.control {
+        ControlSocket::Off => Ok(None),
+        ControlSocket::File(path) => bind_at(path).map(Some),
+        ControlSocket::Auto => {
+            let Some(directory) = &config.runtime_dir else { return Ok(None) };
+            let bound = make_directory(directory).and_then(|()| bind_in(directory, &default_name(config)));
+            Ok(bound
+                .map_err(|reason| tracing::info!("commands such as `wasmhost ps` do not find this host: {reason}"))
+                .ok())
+        }
+    }
+}
+
+/// Under a name that no other host has.
+fn bind_in(directory: &Path, name: &str) -> Result<Bound, String> {
+    let with_number = || format!("{}-{}", name.chars().take(50).collect::<String>(), std::process::id());
+    let path = socket_in(directory, name);
+    // (Only a socket on which nobody listens any more is taken over.)
+    bind_at(&path).or_else(|_| bind_at(&socket_in(directory, &with_number()))).map_err(|error| error.to_string())
+}
+
+fn bind_at(path: &Path) -> Result<Bound, BindError> {
+    let bound = Bound::new(&Listen::Unix(PathBuf::from(path)))?;
+    std::fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(|error| BindError {
+        address: format!("unix:{}", path.display()),
+        reason: format!("it cannot be made this user's alone: {error}"),
+        hint: "name another path with --control, or `off`".to_owned(),
+    })?;
+    Ok(bound)
+}

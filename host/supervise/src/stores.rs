@@ -1,0 +1,346 @@
+//! The stores of keys and values of a host. The primary's process has their file: threads of it ask in place, and each worker
+//! process asks over a socket of its own, behind which a thread answers. A process may ask only for the stores of its apps,
+//! whatever runs in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Semaphore, mpsc};
+
+use wasmhost_base::heap;
+use wasmhost_config::{App, StoreLimits};
+use wasmhost_sandbox::{Services, capabilities};
+use wasmhost_storage::{
+    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, Reply, StoreError, StoreFile, StoreOptions, StoreQuota,
+    StoreUsage, Stores, serve,
+};
+
+/// Sockets that wait for the thread that answers on them.
+const LINES_MAX: usize = 1_024;
+/// Commands that are answered at once.
+const COMMANDS_MAX: usize = 16;
+/// How long to wait before another command is accepted, after one could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long the host waits at its end for the file to be closed. Without that, the next start takes longer.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the apps of a host are granted. Pure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct GrantedStores {
+    limits: BTreeMap<String, StoreLimits>,
+    /// The stores of the apps of each group, or of those without one.
+    by_group: BTreeMap<Option<String>, BTreeSet<String>>,
+}
+
+impl GrantedStores {
+    fn of<'a>(apps: impl IntoIterator<Item = &'a App>) -> Self {
+        let mut granted = Self::default();
+        for app in apps {
+            for store in capabilities().needs(app).flat_map(|needs| needs.stores) {
+                granted.by_group.entry(app.group.clone()).or_default().insert(store.store.clone());
+                granted.limits.insert(store.store, store.limits);
+            }
+        }
+        granted
+    }
+
+    /// All of this, and of `before` what is not in it.
+    fn with(mut self, before: &Self) -> Self {
+        for (store, limits) in &before.limits {
+            self.limits.entry(store.clone()).or_insert(*limits);
+        }
+        for (group, stores) in &before.by_group {
+            self.by_group.entry(group.clone()).or_default().extend(stores.iter().cloned());
+        }
+        self
+    }
+
+    fn quotas(&self) -> Vec<(String, StoreQuota)> {
+        let quota = |limits: &StoreLimits| StoreQuota {
+            key_bytes_max: KEY_BYTES_MAX,
+            value_bytes_max: usize::try_from(limits.value_bytes_max).unwrap_or(usize::MAX),
+            keys_max: limits.keys_max,
+            bytes_max: limits.bytes_max,
+        };
+        self.limits.iter().map(|(store, limits)| (store.clone(), quota(limits))).collect()
+    }
+
+    fn allow(&self, group: Option<&String>, store: &str) -> bool {
+        self.by_group.get(&group.cloned()).is_some_and(|stores| stores.contains(store))
+    }
+}
+
+/// A process that asks, and the group of its apps.
+struct StoreLine {
+    socket: UnixStream,
+    group: Option<String>,
+}
+
+/// The stores of a host that has some.
+pub(crate) struct StoreOwner {
+    embedded: Embedded,
+    granted: Arc<RwLock<GrantedStores>>,
+    lines: mpsc::Sender<StoreLine>,
+}
+
+/// The stores as the status page shows them.
+pub(crate) struct StoresView {
+    embedded: Embedded,
+    granted: Arc<RwLock<GrantedStores>>,
+}
+
+impl StoresView {
+    /// A figure of each store that some app is granted, by its name. What cannot be read is left out.
+    pub(crate) fn each(&self, figure: fn(StoreUsage, StoreLimits) -> u64) -> Vec<(String, u64)> {
+        let limits = self.granted.read().unwrap_or_else(PoisonError::into_inner).limits.clone();
+        let one = |(store, limits): (String, StoreLimits)| match self.embedded.look(&store, &Operation::Usage) {
+            Ok(Reply::Usage(usage)) => Some((store, figure(usage, limits))),
+            _ => None,
+        };
+        limits.into_iter().filter_map(one).collect()
+    }
+}
+
+/// What is waited for at the end.
+pub(crate) struct StoresEnd {
+    closing: Closing,
+    thread: JoinHandle<()>,
+}
+
+impl StoreOwner {
+    /// Takes the file for this process, which checks all of it, and begins to answer.
+    ///
+    /// # Errors
+    /// When the file cannot be used; or the system has no thread to give.
+    pub(crate) fn start(
+        file: StoreFile,
+        commands: Option<UnixListener>,
+        apps: &[Arc<App>],
+    ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
+        let granted = GrantedStores::of(apps.iter().map(|app| &**app));
+        let path = file.path().to_owned();
+        let (embedded, closing) = Embedded::start(file, granted.quotas(), StoreOptions::default())?;
+        let granted = Arc::new(RwLock::new(granted));
+        let (lines, asked) = mpsc::channel(LINES_MAX);
+        let thread = answer_in_thread(asked, commands, embedded.clone(), Arc::clone(&granted));
+        let thread = thread.map_err(|source| OpenError::Io { file: path, source })?;
+        Ok((Rc::new(Self { embedded, granted, lines }), StoresEnd { closing, thread }))
+    }
+
+    /// For guests of this process.
+    pub(crate) fn services(&self) -> Services {
+        Services { stores: Stores::Here(self.embedded.clone()) }
+    }
+
+    /// For the status page.
+    pub(crate) fn view(&self) -> StoresView {
+        StoresView { embedded: self.embedded.clone(), granted: Arc::clone(&self.granted) }
+    }
+
+    /// A socket on which a process asks for the stores of the apps of this group, or of those without one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn line(&self, group: Option<&str>) -> io::Result<OwnedFd> {
+        let (socket, theirs) = UnixStream::pair()?;
+        socket.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let line = StoreLine { socket, group: group.map(str::to_owned) };
+        self.lines.try_send(line).map_err(|_| io::Error::other("the thread that answers for stores is too busy"))?;
+        Ok(theirs.into())
+    }
+
+    /// Grants what these apps are granted, besides what is granted already: before workers hear of them.
+    ///
+    /// # Errors
+    /// See [`Embedded::grant`].
+    pub(crate) async fn grant_also(&self, apps: &[Arc<App>]) -> Result<(), StoreError> {
+        let before = self.granted.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.follow(GrantedStores::of(apps.iter().map(|app| &**app)).with(&before)).await
+    }
+
+    /// Grants what these apps are granted, and nothing else. What other stores hold stays in the file.
+    ///
+    /// # Errors
+    /// See [`Embedded::grant`].
+    pub(crate) async fn grant_only(&self, apps: Vec<Arc<App>>) -> Result<(), StoreError> {
+        self.follow(GrantedStores::of(apps.iter().map(|app| &**app))).await
+    }
+
+    async fn follow(&self, granted: GrantedStores) -> Result<(), StoreError> {
+        if *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
+            return Ok(());
+        }
+        self.embedded.grant(granted.quotas()).await?;
+        *self.granted.write().unwrap_or_else(PoisonError::into_inner) = granted;
+        Ok(())
+    }
+}
+
+impl StoresEnd {
+    /// Waits until the file is closed, once nobody asks any more.
+    pub(crate) fn wait(self) {
+        let until = Instant::now() + CLOSED_WITHIN;
+        while !(self.thread.is_finished() && self.closing.is_over()) {
+            if Instant::now() >= until {
+                return tracing::debug!("the file of stores was not closed in time; the next start checks it longer");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Answers, in a thread with an event loop of its own, until nobody gives it sockets any more.
+fn answer_in_thread(
+    mut lines: mpsc::Receiver<StoreLine>,
+    commands: Option<UnixListener>,
+    embedded: Embedded,
+    granted: Arc<RwLock<GrantedStores>>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("store-lines".to_owned()).spawn(move || {
+        let _own = heap::own();
+        runtime.block_on(async move {
+            if let Some(commands) = commands {
+                tokio::spawn(answer_commands(commands, embedded.clone()));
+            }
+            while let Some(line) = lines.recv().await {
+                tokio::spawn(answer(line, embedded.clone(), Arc::clone(&granted)));
+            }
+        });
+    })
+}
+
+/// Answers `wasmhost kv`, which may ask for all stores that are granted: the socket is this user's alone.
+async fn answer_commands(commands: UnixListener, embedded: Embedded) {
+    let commands = match tokio::net::UnixListener::from_std(commands) {
+        Ok(commands) => commands,
+        Err(error) => return tracing::error!(%error, "`wasmhost kv` cannot reach this host"),
+    };
+    let places = Arc::new(Semaphore::new(COMMANDS_MAX));
+    loop {
+        // More wait in the backlog. (It is never closed.)
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match commands.accept().await {
+            Ok((stream, _)) => {
+                let embedded = embedded.clone();
+                tokio::spawn(async move {
+                    // What a command sends is its own affair.
+                    let _ = serve(stream, embedded, |_| true).await;
+                    drop(place);
+                });
+            }
+            // No descriptor is left.
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
+    }
+}
+
+/// Answers one process until it is gone.
+async fn answer(line: StoreLine, embedded: Embedded, granted: Arc<RwLock<GrantedStores>>) {
+    let StoreLine { socket, group } = line;
+    let may_ask = |store: &str| granted.read().unwrap_or_else(PoisonError::into_inner).allow(group.as_ref(), store);
+    let answered = match tokio::net::UnixStream::from_std(socket) {
+        Ok(stream) => serve(stream, embedded, may_ask).await,
+        Err(error) => Err(error),
+    };
+    match answered {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            tracing::warn!(group, %error, "what a worker asked of stores cannot be read, and it is not answered any more; the process may have been broken into");
+        }
+        Err(error) => tracing::debug!(group, %error, "a worker's line to the stores has ended"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmhost_config::StoreGrant;
+    use wasmhost_storage::{KeyValue as _, Remote};
+
+    use super::*;
+
+    fn app(name: &str, group: Option<&str>, stores: &[&str]) -> App {
+        let grant = |store: &&str| StoreGrant {
+            name: (*store).to_owned(),
+            shared: None,
+            store: (*store).to_owned(),
+            limits: StoreLimits::default(),
+        };
+        let mut app = App { name: name.to_owned(), group: group.map(str::to_owned), ..App::default() };
+        app.grants.stores = stores.iter().map(grant).collect();
+        app
+    }
+
+    #[test]
+    fn a_group_may_ask_for_the_stores_of_its_apps_alone() {
+        let apps = [app("a", None, &["a", "links"]), app("b", Some("g"), &["b", "links"]), app("c", Some("h"), &[])];
+        let granted = GrantedStores::of(&apps);
+        let (g, h, other) = (Some("g".to_owned()), Some("h".to_owned()), Some("other".to_owned()));
+        for (group, store, expected) in [
+            (None, "a", true),
+            (None, "links", true),
+            (None, "b", false),
+            (g.as_ref(), "b", true),
+            (g.as_ref(), "links", true),
+            (g.as_ref(), "a", false),
+            (h.as_ref(), "links", false),
+            (other.as_ref(), "a", false),
+        ] {
+            assert_eq!(granted.allow(group, store), expected, "{group:?} {store}");
+        }
+    }
+
+    #[test]
+    fn the_owner_refuses_what_is_another_groups_whatever_a_process_asks() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let apps: Vec<Arc<App>> =
+            [app("a", None, &["a"]), app("b", Some("g"), &["b"])].into_iter().map(Arc::new).collect();
+        let (owner, end) = StoreOwner::start(StoreFile::open(folder.path())?, None, &apps)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let connect = |group: Option<&str>| {
+                let socket = tokio::net::UnixStream::from_std(owner.line(group)?.into())?;
+                let (remote, line) = Remote::new(socket, Duration::from_secs(5));
+                tokio::spawn(line.run());
+                std::io::Result::Ok(remote)
+            };
+            let (of_none, of_group) = (connect(None)?, connect(Some("g"))?);
+            of_none.set("a", "key", b"mine").await?;
+            of_group.set("b", "key", b"theirs").await?;
+            for (remote, store) in [(&of_none, "b"), (&of_group, "a"), (&of_group, "c")] {
+                let refused = Err(StoreError::NoSuchStore { name: store.to_owned() });
+                assert_eq!(remote.get(store, "key").await.map(drop), refused, "{store}");
+                assert_eq!(remote.set(store, "key", b"").await, refused, "{store}");
+            }
+            // A reload: the group gets a store more, and loses its own.
+            owner.grant_also(&[Arc::new(app("b", Some("g"), &["c"]))]).await?;
+            of_group.set("c", "key", b"more").await?;
+            of_group.set("b", "key", b"still").await?;
+            owner.grant_only(vec![Arc::new(app("b", Some("g"), &["c"]))]).await?;
+            of_group.set("c", "key", b"more").await?;
+            assert!(of_group.get("b", "key").await.is_err() && of_none.get("a", "key").await.is_err());
+            Ok::<_, Box<dyn std::error::Error>>(())
+        })?;
+        drop((runtime, owner));
+        end.wait();
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_granted_goes_on_until_the_new_grants_alone_count() {
+        let before = GrantedStores::of(&[app("a", None, &["a"])]);
+        let after = GrantedStores::of(&[app("a", None, &["b"])]);
+        let both = after.clone().with(&before);
+        assert!(both.allow(None, "a") && both.allow(None, "b"));
+        assert!(!after.allow(None, "a"));
+        let names: Vec<String> = both.quotas().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+}

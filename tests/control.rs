@@ -1,0 +1,152 @@
+//! Commands for hosts that run: `wasmhost ps`, `status`, `reload`, `stop`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::apps::{Folder, app, ask_until_loaded};
+use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, run};
+
+/// A host with its socket in this directory, which is this test's alone.
+fn host(runtime: &Path, component: &str, flags: &[&str]) -> Server {
+    let mut host = command();
+    host.arg(guest(component)).args(["--listen", "127.0.0.1:0", "--log-format", "json", "--workers", "2"]).args(flags);
+    host.env("XDG_RUNTIME_DIR", runtime).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
+    Server::spawn(host)
+}
+
+fn ask(runtime: &Path, words: &[&str]) -> Finished {
+    let mut asked = command();
+    asked.args(words).env("XDG_RUNTIME_DIR", runtime).env("TMPDIR", runtime).env_remove("RUNTIME_DIRECTORY");
+    run(asked)
+}
+
+/// What `ps --json` lists.
+fn listed(runtime: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+    let shown = ask(runtime, &["ps", "--json"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    let all: Value = serde_json::from_str(&shown.stdout)?;
+    Ok(all.as_array().ok_or("a list")?.clone())
+}
+
+/// Requests in flight at the first of these hosts.
+fn in_flight_at(hosts: &[Value]) -> u64 {
+    let workers = hosts.first().and_then(|host| host["workers"].as_array());
+    workers.map_or(0, |workers| workers.iter().filter_map(|worker| worker["in_flight"].as_u64()).sum())
+}
+
+#[test]
+fn hosts_are_found_by_name_asked_and_stopped() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let runtime = folder.path();
+    for words in [&["status"][..], &["reload"], &["stop"]] {
+        let none = ask(runtime, words);
+        assert_eq!((none.code, none.stdout.as_str()), (Some(1), ""));
+        assert!(none.stderr.starts_with("error: no host runs\nhint: start one"), "{}", none.stderr);
+    }
+    assert_eq!(ask(runtime, &["ps"]).stdout, "no host runs\n");
+    for kind in ["thread", "process"] {
+        let mut one = host(runtime, "hello.wasm", &["--worker-kind", kind]);
+        let two = host(runtime, "faults.wasm", &["--worker-kind", kind]);
+        for (server, path, times) in [(&one, "/", 3), (&two, "/hello", 5), (&two, "/trap", 2)] {
+            (0..times).for_each(|_| drop(get(server.address, path)));
+        }
+        let shown = ask(runtime, &["ps"]).stdout;
+        let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"]);
+        let (pid_one, pid_two) = (one.pid().to_string(), two.pid().to_string());
+        assert_eq!(lines[1][..7], ["faults", pid_two.as_str(), "running", "2", "1", "7", "2"], "{shown}");
+        assert_eq!(lines[2][..7], ["hello", pid_one.as_str(), "running", "2", "1", "3", "0"], "{shown}");
+        let several = ask(runtime, &["status"]);
+        assert_eq!(several.stderr.lines().next(), Some("error: several hosts run: faults, hello"));
+        let unknown = ask(runtime, &["status", "hallo"]);
+        assert_eq!(
+            unknown.stderr.lines().next(),
+            Some("error: no host has the name `hallo`; these run: faults, hello")
+        );
+        let status = ask(runtime, &["status", "faults"]).stdout;
+        assert!(status.starts_with(&format!("faults: running, process {}, for ", two.pid())), "{status}");
+        let stopped = ask(runtime, &["stop", "hello"]);
+        assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(0), "hello: stopped\n"), "{}", stopped.stderr);
+        // It was gone before the command ended.
+        assert!(one.wait_for_exit().success());
+        assert_eq!(listed(runtime)?.len(), 1);
+        // A request that is in flight is waited for, and so is the end of the host.
+        let mut in_flight = Connection::open(two.address);
+        in_flight.send("GET /sleep?ms=1200 HTTP/1.1\r\nHost: test\r\n\r\n");
+        eventually("the request is in flight", || listed(runtime).is_ok_and(|hosts| in_flight_at(&hosts) == 1));
+        let began = Instant::now();
+        assert_eq!(ask(runtime, &["stop"]).stdout, "faults: stopped\n");
+        assert!(began.elapsed() > Duration::from_millis(800), "{:?}", began.elapsed());
+        assert_eq!(in_flight.response().text(), "slept");
+        drop(two);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
+    let runtime = tempfile::tempdir()?;
+    let one = app("one", "hello.wasm", "one.test/*", "");
+    let apps = Folder::new(&one)?;
+    apps.component("app.wasm", "hello.wasm")?;
+    let two = apps.path().join("app.wasm");
+    apps.write(&(one + &app("two", two.to_str().ok_or("a path in UTF-8")?, "two.test/*", "")))?;
+    let mut command = apps.command(&[]);
+    command.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
+    let server = Server::spawn(command);
+    assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200);
+    let name = apps.path().file_name().and_then(|name| name.to_str()).ok_or("a name")?.replace('.', "");
+    let found = listed(runtime.path())?;
+    assert_eq!(found[0]["name"].as_str().map(|found| found.replace('.', "")), Some(name));
+    let reloaded = ask(runtime.path(), &["reload", "--json"]);
+    let outcome: Value = serde_json::from_str(&reloaded.stdout)?;
+    assert_eq!((reloaded.code, &outcome["failed"]), (Some(0), &Value::Bool(false)), "{}", reloaded.stdout);
+    // A component that cannot be loaded.
+    apps.bytes("app.wasm", b"no component")?;
+    let failed = ask(runtime.path(), &["reload"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.stdout);
+    assert!(failed.stdout.contains("the reload failed") && failed.stdout.contains("  two: "), "{}", failed.stdout);
+    assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200, "the old one goes on");
+    // A file with a mistake.
+    apps.component("app.wasm", "hello.wasm")?;
+    apps.write("workers = \"many\"\n")?;
+    let failed = ask(runtime.path(), &["reload"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.stdout);
+    assert_eq!(ask_until_loaded(server.address, "one.test", "/").status, 200);
+    Ok(())
+}
+
+#[test]
+fn a_socket_is_its_users_alone_and_one_that_was_left_behind_is_in_nobodys_way() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let runtime = folder.path();
+    let mut killed = host(runtime, "hello.wasm", &[]);
+    let socket = runtime.join("wasmhost/hello.sock");
+    let mode = |path: &Path| std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
+    assert_eq!((mode(&socket)?, mode(&runtime.join("wasmhost"))?), (0o600, 0o700));
+    killed.signal("KILL");
+    killed.wait_for_exit();
+    assert!(socket.exists() && listed(runtime)?.is_empty());
+    let gone = ask(runtime, &["status", socket.to_str().ok_or("a path in UTF-8")?]);
+    assert!(gone.code == Some(1) && gone.stderr.contains("no host listens on"), "{}", gone.stderr);
+    // The next takes its place; a second of the same name gets another.
+    let first = host(runtime, "hello.wasm", &[]);
+    let second = host(runtime, "hello.wasm", &[]);
+    let names: Vec<String> =
+        listed(runtime)?.iter().map(|host| host["name"].as_str().unwrap_or("").to_owned()).collect();
+    assert_eq!(names, ["hello".to_owned(), format!("hello-{}", second.pid())]);
+    assert_eq!(ask(runtime, &["stop", "hello"]).code, Some(0));
+    eventually("its socket is gone", || !socket.exists());
+    drop(first);
+    let off = host(runtime, "faults.wasm", &["--control", "off"]);
+    assert_eq!(listed(runtime)?.len(), 1);
+    drop(off);
+    let named = runtime.join("own.sock");
+    let at = named.to_str().ok_or("a path in UTF-8")?;
+    let _own = host(runtime, "faults.wasm", &["--control", at]);
+    assert!(ask(runtime, &["status", at]).stdout.contains("running"));
+    Ok(())
+}
