@@ -89,17 +89,20 @@ pub enum ConnectionUse {
     New,
     /// Another request had left it open.
     Kept,
+    /// None: another app of the host answers.
+    Service,
 }
 
 impl ConnectionUse {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 2] = [Self::New, Self::Kept];
+    pub const ALL: [Self; 3] = [Self::New, Self::Kept, Self::Service];
 
     /// The value of the metric's label.
     pub const fn name(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Kept => "kept",
+            Self::Service => "service",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Commands for hosts that run: `ps`, `status`, `reload`, `stop`. They find hosts by their control sockets.
+//! Commands for hosts that run: `ps`, `status`, `reload`, `stop`, `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::plain::plain;
-use wasmhost_config::cli::{HostArgs, PsArgs, StopArgs};
+use wasmhost_config::cli::{HostArgs, PsArgs, ScheduleArgs, ScheduleCommand, StopArgs};
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
 /// How long a host may take to say what it does.
@@ -20,6 +20,8 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// How long a host may take to stop: longer than any usual --drain-timeout.
 const STOP_PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// How long a run of a schedule is waited for: its limits are the app's.
+const RUN_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// What there is to print.
 pub(crate) struct HostShown {
@@ -257,6 +259,38 @@ pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
         ));
     }
     Ok(HostShown { text, failed })
+}
+
+/// `wasmhost schedule run`.
+///
+/// # Errors
+/// When there is no such host or schedule, or the host gives no answer.
+pub(crate) fn schedule(args: &ScheduleArgs) -> Result<HostShown, HostCommandError> {
+    let ScheduleCommand::Run { app, schedule, host: which } = &args.command;
+    let RunningHost { host, .. } = chosen(which.host.as_deref())?;
+    let strange = |text: String| HostCommandError::Strange(text);
+    // Names have no other characters.
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !is_name(app) || !is_name(schedule) {
+        return Err(strange(format!("there is no schedule `{schedule}` of an app `{app}`")));
+    }
+    let answer = ask(&host, Method::POST, &format!("/schedules/{app}/{schedule}/run"), RUN_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+    }
+    let outcome = json(&answer)?;
+    let failed = outcome["outcome"] != "done";
+    if which.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
+    }
+    let mut text = format!("{app}/{schedule}: {} after {} ms", text_of(&outcome, "outcome"), outcome["duration_ms"]);
+    if let Some(status) = outcome["status"].as_u64() {
+        text.push_str(&format!(", status {status}"));
+    }
+    if let Some(detail) = outcome["detail"].as_str() {
+        text.push_str(&format!(" ({})", plain(detail)));
+    }
+    Ok(HostShown { text: text + "\n", failed })
 }
 
 /// `wasmhost stop`: waits until the host's process has ended.

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use wasmhost_base::heap;
 use wasmhost_base::redis_address::RedisAddress;
 use wasmhost_config::{App, Config, StoreLimits, StoreSettings};
-use wasmhost_sandbox::{Services, capabilities};
+use wasmhost_sandbox::{HostServices, capabilities};
 use wasmhost_storage::{
     Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, Owned, Redis, RedisLine, RedisOptions, RedisPassword,
     Reply, StoreError, StoreFile, StoreOptions, StoreQuota, StoreUsage, Stores, serve,
@@ -159,8 +159,8 @@ impl StoreOwner {
     }
 
     /// For guests of this process.
-    pub(crate) fn services(&self) -> Services {
-        Services { stores: Stores::Here(self.owned.clone()) }
+    pub(crate) fn services(&self) -> HostServices {
+        HostServices { stores: Stores::Here(self.owned.clone()) }
     }
 
     /// For the status page.

@@ -33,7 +33,7 @@ use wasmhost_config::{App, Declaration, Interface, Needs, Versions};
 
 use self::granted::AppStores;
 pub(super) use self::granted::KeyValueStores;
-use super::moments::{Capability, Holds, Services};
+use super::moments::{Capability, Holds, HostServices};
 use crate::source::Problem;
 
 /// The versions of it; each comes before a release.
@@ -66,7 +66,7 @@ impl Capability for KeyValueStores {
         if concurrent { spin::link_concurrent(linker) } else { Ok(()) }
     }
 
-    fn configure(app: &App, services: &Services) -> Result<Self::Part, Problem> {
+    fn configure(app: &App, services: &HostServices) -> Result<Self::Part, Problem> {
         let granted = &app.grants.stores;
         Ok((!granted.is_empty()).then(|| Arc::new(AppStores::new(granted, &services.stores))))
     }

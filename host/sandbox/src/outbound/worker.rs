@@ -19,8 +19,10 @@ use super::names::{LookUps, Names};
 use super::places::{AtPlace, Places};
 use super::policy::{AskedRequest, Policy, PolicyRefusal, RuleGrant};
 use super::reach::{Reach, reach};
+use super::services::{ServiceCall, Services};
 use super::target::{Destination, UpstreamPlace};
 use crate::bounds::{AppBounds, ConnectionUse, SharedBound};
+use crate::meter::SERVICE_DEPTH_MAX;
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
@@ -39,6 +41,9 @@ pub(crate) struct Outbound {
     /// What all apps of the worker look up names with; none if the system could not provide it.
     names: OnceLock<Option<Arc<Names>>>,
     refusals: LineBudget,
+    services: Arc<dyn Services>,
+    /// The apps that it may call, by the names that it calls them.
+    called: Vec<(String, Arc<str>)>,
 }
 
 thread_local! {
@@ -61,8 +66,11 @@ fn names_of_this_thread() -> Option<Arc<Names>> {
 }
 
 impl Outbound {
-    pub(crate) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
+    pub(crate) fn new(app: Arc<App>, bounds: Arc<AppBounds>, services: Arc<dyn Services>) -> Self {
+        let called = app.services.iter().map(|service| (service.name.clone(), Arc::from(&*service.app))).collect();
         Self {
+            called,
+            services,
             look_ups: LookUps::of(bounds.account(SharedBound::NameLookUps)),
             kept: KeptConnections::of(bounds.account(SharedBound::KeptConnections)),
             places: Places::new(app.limits.outgoing.host_max),
@@ -165,6 +173,35 @@ impl Outbound {
             Some(refusal) if allowed.is_empty() => Err(self.refuse(&refusal, &destination.asked(method), whose)),
             _ => Ok(allowed),
         }
+    }
+
+    /// The app that it calls by this name.
+    pub(super) fn service(&self, name: &str, whose: (u16, u64)) -> Result<&Arc<str>, Error> {
+        let found = self.called.iter().find(|(known, _)| known == name).map(|(_, app)| app);
+        found.ok_or_else(|| {
+            self.tell("services", whose, || {
+                format!(
+                    "a call of the service `{name}` was refused: the app has none of this name; write `services = [\"{name}\"]` (or `[\"{name}=APP\"]`) to allow it"
+                )
+            });
+            Error::HttpRequestDenied
+        })
+    }
+
+    /// Has another app answer.
+    pub(super) fn call(&self, call: ServiceCall) {
+        self.bounds.count_request(ConnectionUse::Service);
+        self.services.call(call);
+    }
+
+    /// A call of this service would be one too many behind each other.
+    pub(super) fn nested_too_deep(&self, name: &str, whose: (u16, u64)) -> Error {
+        self.tell("services", whose, || {
+            format!(
+                "a call of the service `{name}` was refused: calls of apps by apps are nested {SERVICE_DEPTH_MAX} deep at most; do they call each other in a circle?"
+            )
+        });
+        Error::LoopDetected
     }
 
     /// None of the addresses could be reached.

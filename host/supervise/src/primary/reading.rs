@@ -195,6 +195,7 @@ impl<B: Backend> Primary<B> {
             }
         }
         self.publish();
+        self.follow_schedules();
         tracing::info!(new = news, changed, gone, "reload: the file of settings was read");
         self.reload.loads = Some(loads);
         self.settle_loads();
