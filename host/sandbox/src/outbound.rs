@@ -119,6 +119,13 @@ impl Outgoing {
     /// Sends `request`. It counts as a request from now on; all else happens when the result is polled.
     pub(super) fn send(&mut self, request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
         let refused = |error| -> Sending { Box::new(std::future::ready(Err(error))) };
+        if self.asked.requests == 0 {
+            // For nobody's request: there is nothing that says how often it has gone round, and nobody who pays for it.
+            self.outbound.tell("start", self.meter.whose(), || {
+                "outgoing request refused: an instance asks others for a request, and not when it starts".to_owned()
+            });
+            return refused(Error::HttpRequestDenied);
+        }
         if !self.may_call() {
             return refused(Error::ConnectionLimitReached);
         }

@@ -134,10 +134,14 @@ impl State {
     pub(super) fn end_call(&mut self, active: usize) {
         if active == 0 {
             self.output.iter().for_each(GuestOutput::end_line);
-            self.hooks.outgoing.rest();
         }
         let table = &mut self.table;
         self.hooks.meter.note_handles(active, |handles| table.iter_mut().nth(handles).is_some());
+    }
+
+    /// Nothing of its calls goes on any more.
+    pub(super) fn rest(&mut self) {
+        self.hooks.outgoing.rest();
     }
 
     /// The record of this instance's calls.

@@ -34,7 +34,7 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the apps of a host are granted. Pure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct GrantedStores {
+struct StoreGrants {
     limits: BTreeMap<String, StoreLimits>,
     /// Those of them that servers have.
     servers: BTreeMap<String, RedisAddress>,
@@ -42,7 +42,7 @@ struct GrantedStores {
     by_group: BTreeMap<Option<String>, BTreeSet<String>>,
 }
 
-impl GrantedStores {
+impl StoreGrants {
     fn of<'a>(apps: impl IntoIterator<Item = &'a App>) -> Self {
         let mut granted = Self::default();
         for app in apps {
@@ -101,7 +101,7 @@ struct StoreLine {
 pub(crate) struct StoreOwner {
     owned: Owned,
     servers: Vec<(RedisAddress, Redis)>,
-    granted: Arc<RwLock<GrantedStores>>,
+    granted: Arc<RwLock<StoreGrants>>,
     lines: mpsc::Sender<StoreLine>,
     /// New grants were asked for, and it is not known whether they hold.
     is_unsure: Cell<bool>,
@@ -110,7 +110,7 @@ pub(crate) struct StoreOwner {
 /// The stores as the status page shows them.
 pub(crate) struct StoresView {
     embedded: Embedded,
-    granted: Arc<RwLock<GrantedStores>>,
+    granted: Arc<RwLock<StoreGrants>>,
 }
 
 impl StoresView {
@@ -144,7 +144,7 @@ impl StoreOwner {
         commands: Option<UnixListener>,
         config: &Config,
     ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
-        let granted = GrantedStores::of(config.apps.iter().map(|app| &**app));
+        let granted = StoreGrants::of(config.apps.iter().map(|app| &**app));
         let path = file.path().to_owned();
         let (embedded, closing) = Embedded::start(file, granted.quotas(None), StoreOptions::default())?;
         let owned = Owned::from(embedded);
@@ -187,7 +187,7 @@ impl StoreOwner {
     /// See [`Embedded::grant`].
     pub(crate) async fn grant_also(&self, apps: &[Arc<App>]) -> Result<(), StoreError> {
         let before = self.granted.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.follow(GrantedStores::of(apps.iter().map(|app| &**app)).with(&before)).await
+        self.follow(StoreGrants::of(apps.iter().map(|app| &**app)).with(&before)).await
     }
 
     /// Grants what these apps are granted, and nothing else. What other stores hold stays in the file.
@@ -195,10 +195,10 @@ impl StoreOwner {
     /// # Errors
     /// See [`Embedded::grant`].
     pub(crate) async fn grant_only(&self, apps: Vec<Arc<App>>) -> Result<(), StoreError> {
-        self.follow(GrantedStores::of(apps.iter().map(|app| &**app))).await
+        self.follow(StoreGrants::of(apps.iter().map(|app| &**app))).await
     }
 
-    async fn follow(&self, granted: GrantedStores) -> Result<(), StoreError> {
+    async fn follow(&self, granted: StoreGrants) -> Result<(), StoreError> {
         if !self.is_unsure.get() && *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
             return Ok(());
         }
@@ -246,7 +246,7 @@ fn servers(stores: &[StoreSettings]) -> Result<(Vec<(RedisAddress, Redis)>, Vec<
 }
 
 /// Grants each server its stores, and has them asked there.
-fn follow_servers(owned: &Owned, servers: &[(RedisAddress, Redis)], granted: &GrantedStores) -> Result<(), OpenError> {
+fn follow_servers(owned: &Owned, servers: &[(RedisAddress, Redis)], granted: &StoreGrants) -> Result<(), OpenError> {
     let mut are_in = HashMap::new();
     for (address, redis) in servers {
         let quotas = granted.quotas(Some(address));
@@ -267,7 +267,7 @@ fn answer_in_thread(
     commands: Option<UnixListener>,
     server_lines: Vec<RedisLine>,
     owned: Owned,
-    granted: Arc<RwLock<GrantedStores>>,
+    granted: Arc<RwLock<StoreGrants>>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("store-lines".to_owned()).spawn(move || {
@@ -312,7 +312,7 @@ async fn answer_commands(commands: UnixListener, owned: Owned) {
 }
 
 /// Answers one process until it is gone.
-async fn answer(line: StoreLine, owned: Owned, granted: Arc<RwLock<GrantedStores>>) {
+async fn answer(line: StoreLine, owned: Owned, granted: Arc<RwLock<StoreGrants>>) {
     let StoreLine { socket, group } = line;
     let may_ask = |store: &str| granted.read().unwrap_or_else(PoisonError::into_inner).allow(group.as_ref(), store);
     let answered = match tokio::net::UnixStream::from_std(socket) {
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_group_may_ask_for_the_stores_of_its_apps_alone() {
         let apps = [app("a", None, &["a", "links"]), app("b", Some("g"), &["b", "links"]), app("c", Some("h"), &[])];
-        let granted = GrantedStores::of(&apps);
+        let granted = StoreGrants::of(&apps);
         let (g, h, other) = (Some("g".to_owned()), Some("h".to_owned()), Some("other".to_owned()));
         for (group, store, expected) in [
             (None, "a", true),
@@ -405,8 +405,8 @@ mod tests {
 
     #[test]
     fn what_is_granted_goes_on_until_the_new_grants_alone_count() {
-        let before = GrantedStores::of(&[app("a", None, &["a"])]);
-        let after = GrantedStores::of(&[app("a", None, &["b"])]);
+        let before = StoreGrants::of(&[app("a", None, &["a"])]);
+        let after = StoreGrants::of(&[app("a", None, &["b"])]);
         let both = after.clone().with(&before);
         assert!(both.allow(None, "a") && both.allow(None, "b"));
         assert!(!after.allow(None, "a"));

@@ -44,8 +44,8 @@ impl Destination {
         if authority.as_str().contains('@') {
             return Err(Error::HttpRequestUriInvalid);
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let (host, port) = host_and_port(authority.as_str()).ok_or(Error::HttpRequestUriInvalid)?;
+        let port = port.unwrap_or(if tls { 443 } else { 80 });
         if host.is_empty() || port == 0 || is_odd_address(&host) {
             return Err(Error::HttpRequestUriInvalid);
         }
@@ -84,6 +84,36 @@ impl Destination {
         *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Error::HttpRequestUriInvalid)?;
         Ok(())
     }
+}
+
+/// The host, in lower case and without brackets, and the port of an authority that is nothing but these (RFC 3986, section 3.2):
+/// it is sent as it is, and must be read in the same way by whoever gets it.
+fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (address, port)
+        }
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            let (host, port) = authority.split_at(end);
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            (host.bytes().all(is_plain)).then_some((host, port))?
+        }
+    };
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => None,
+        Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            if digits.is_empty() {
+                None
+            } else {
+                Some(digits.parse().ok()?)
+            }
+        }
+        _ => return None,
+    };
+    Some((host.to_ascii_lowercase(), port))
 }
 
 /// Whether a host is an address in a form that only some take for one: `127.1`, `0x7f.0.0.1`, `0177.0.0.1`, `2130706433`,

@@ -9,7 +9,7 @@ use wasmhost_storage::{Edit, OPERATION_BYTES_MAX};
 
 use super::calls::{self, Caller};
 use super::granted::KeyValueStores;
-use super::shapes::{Bucket, Error};
+use super::shapes::{Bucket, KeyValueError};
 use crate::capability::moments::Holds;
 
 pub(super) const OF_0_2: &str = "fermyon:spin/key-value";
@@ -38,12 +38,12 @@ enum SpinError {
     Other(String),
 }
 
-impl From<Error> for SpinError {
-    fn from(error: Error) -> Self {
+impl From<KeyValueError> for SpinError {
+    fn from(error: KeyValueError) -> Self {
         match error {
-            Error::NoSuchStore => Self::NoSuchStore,
-            Error::AccessDenied => Self::AccessDenied,
-            Error::Other(text) => Self::Other(text),
+            KeyValueError::NoSuchStore => Self::NoSuchStore,
+            KeyValueError::AccessDenied => Self::AccessDenied,
+            KeyValueError::Other(text) => Self::Other(text),
         }
     }
 }
