@@ -195,9 +195,6 @@ fn a_guest_in_python_has_stores() -> TestResult {
     assert!(new.args(["new", "keys", "--lang", "python"]).current_dir(work.path()).status()?.success());
     let folder = work.path().join("keys");
     copy(&program("keys"), &folder, "keys")?;
-    let mut wit = command();
-    assert!(wit.arg("wit").arg(work.path().join("wit")).status()?.success());
-    std::fs::rename(work.path().join("wit/deps"), folder.join("wit/deps"))?;
     build(&toolchains, &folder)?;
     let component = folder.join("keys.wasm");
     let component = component.to_str().ok_or("a path in UTF-8")?;
