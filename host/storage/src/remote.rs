@@ -33,16 +33,16 @@ struct UnsentQuestion {
     store: String,
     operation: Operation,
     asked: Asked,
-    _room: Room,
+    _room: QuestionRoom,
 }
 
 /// The room of a question that waits.
-struct Room {
+struct QuestionRoom {
     all: Arc<AtomicUsize>,
     bytes: usize,
 }
 
-impl Room {
+impl QuestionRoom {
     /// No more than half of what is free, so that small questions find room beside large ones.
     fn take(all: &Arc<AtomicUsize>, bytes: usize) -> Result<Self, StoreError> {
         let before = all.fetch_add(bytes, Relaxed);
@@ -51,7 +51,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for QuestionRoom {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Relaxed);
     }
@@ -84,7 +84,7 @@ impl Remote {
         if store.len() > NAME_BYTES_MAX {
             return Err(StoreError::NoSuchStore { name: store.to_owned() });
         }
-        let room = Room::take(&self.waiting_bytes, operation.bytes())?;
+        let room = QuestionRoom::take(&self.waiting_bytes, operation.bytes())?;
         let (asked, wait) = ask(operation.changes());
         let unsent = UnsentQuestion { store: store.to_owned(), operation, asked, _room: room };
         self.questions.try_send(unsent).map_err(|error| match error {

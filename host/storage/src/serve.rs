@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 use crate::codec::{Messages, put_reply, question};
 use crate::error::StoreError;
-use crate::owned::Owned;
+use crate::owned::OwnedStores;
 use crate::remote::ASKED_MAX;
 
 /// Who has looked into the file for longer lets others have their turn.
@@ -22,7 +22,11 @@ const LOOK_MAX: Duration = Duration::from_micros(100);
 ///
 /// # Errors
 /// When what it sends is no question; what the system says.
-pub async fn serve(mut stream: UnixStream, stores: impl Into<Owned>, may_ask: impl Fn(&str) -> bool) -> io::Result<()> {
+pub async fn serve(
+    mut stream: UnixStream,
+    stores: impl Into<OwnedStores>,
+    may_ask: impl Fn(&str) -> bool,
+) -> io::Result<()> {
     let stores = stores.into();
     let (mut read, mut write) = stream.split();
     let mut incoming = Messages::default();

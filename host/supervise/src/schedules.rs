@@ -2,7 +2,7 @@
 //! the requests, and tells it how they ended.
 //!
 //! Times of schedules are the wall clock's, which may be set, and stands out against the monotonic clock after the machine was
-//! asleep. So the wall clock is looked at every [`LOOK_EVERY`] at the latest. A time that was due longer than [`LATE_MAX`] ago
+//! asleep. So the wall clock is looked at every [`LOOK_EVERY`] at the latest. A time that was due longer than [`LATE_MAX`](job::LATE_MAX) ago
 //! has passed unseen: what becomes of it, `catch-up` says. A clock that is set back by [`BACK_MAX`] or less repeats nothing: what
 //! has been run is not run again. Set back further, it was wrong before, and schedules follow it.
 
@@ -19,8 +19,6 @@ pub(crate) use self::job::{LastRun, ScheduleRow};
 
 /// How often the wall clock is looked at, while there are schedules.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// A run that begins later than this after its time was missed.
-pub(crate) const LATE_MAX: Duration = Duration::from_secs(30);
 /// By how much the wall clock may be set back without a time being due again.
 pub(crate) const BACK_MAX: Duration = Duration::from_secs(3 * 3_600);
 /// How soon it is looked again while something is due of an app that is not loaded yet.

@@ -19,7 +19,7 @@ use wasmhost_base::redis_address::RedisAddress;
 use wasmhost_config::{App, Config, StoreLimits, StoreSettings};
 use wasmhost_sandbox::{HostServices, capabilities};
 use wasmhost_storage::{
-    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, Owned, Redis, RedisLine, RedisOptions, RedisPassword,
+    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, OwnedStores, Redis, RedisLine, RedisOptions, RedisPassword,
     Reply, StoreError, StoreFile, StoreOptions, StoreQuota, StoreUsage, Stores, serve,
 };
 
@@ -99,7 +99,7 @@ struct StoreLine {
 
 /// The stores of a host that has some.
 pub(crate) struct StoreOwner {
-    owned: Owned,
+    owned: OwnedStores,
     servers: Vec<(RedisAddress, Redis)>,
     granted: Arc<RwLock<StoreGrants>>,
     lines: mpsc::Sender<StoreLine>,
@@ -147,7 +147,7 @@ impl StoreOwner {
         let granted = StoreGrants::of(config.apps.iter().map(|app| &**app));
         let path = file.path().to_owned();
         let (embedded, closing) = Embedded::start(file, granted.quotas(None), StoreOptions::default())?;
-        let owned = Owned::from(embedded);
+        let owned = OwnedStores::from(embedded);
         let (servers, server_lines) = servers(&config.stores)?;
         follow_servers(&owned, &servers, &granted)?;
         let granted = Arc::new(RwLock::new(granted));
@@ -246,7 +246,11 @@ fn servers(stores: &[StoreSettings]) -> Result<(Vec<(RedisAddress, Redis)>, Vec<
 }
 
 /// Grants each server its stores, and has them asked there.
-fn follow_servers(owned: &Owned, servers: &[(RedisAddress, Redis)], granted: &StoreGrants) -> Result<(), OpenError> {
+fn follow_servers(
+    owned: &OwnedStores,
+    servers: &[(RedisAddress, Redis)],
+    granted: &StoreGrants,
+) -> Result<(), OpenError> {
     let mut are_in = HashMap::new();
     for (address, redis) in servers {
         let quotas = granted.quotas(Some(address));
@@ -266,7 +270,7 @@ fn answer_in_thread(
     mut lines: mpsc::Receiver<StoreLine>,
     commands: Option<UnixListener>,
     server_lines: Vec<RedisLine>,
-    owned: Owned,
+    owned: OwnedStores,
     granted: Arc<RwLock<StoreGrants>>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -287,7 +291,7 @@ fn answer_in_thread(
 }
 
 /// Answers `wasmhost kv`, which may ask for all stores that are granted: the socket is this user's alone.
-async fn answer_commands(commands: UnixListener, owned: Owned) {
+async fn answer_commands(commands: UnixListener, owned: OwnedStores) {
     let commands = match tokio::net::UnixListener::from_std(commands) {
         Ok(commands) => commands,
         Err(error) => return tracing::error!(%error, "`wasmhost kv` cannot reach this host"),
@@ -312,7 +316,7 @@ async fn answer_commands(commands: UnixListener, owned: Owned) {
 }
 
 /// Answers one process until it is gone.
-async fn answer(line: StoreLine, owned: Owned, granted: Arc<RwLock<StoreGrants>>) {
+async fn answer(line: StoreLine, owned: OwnedStores, granted: Arc<RwLock<StoreGrants>>) {
     let StoreLine { socket, group } = line;
     let may_ask = |store: &str| granted.read().unwrap_or_else(PoisonError::into_inner).allow(group.as_ref(), store);
     let answered = match tokio::net::UnixStream::from_std(socket) {

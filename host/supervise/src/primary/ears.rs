@@ -11,7 +11,7 @@ use wasmhost_serve::worker::WorkerEvent;
 
 use super::dispatch::DISPATCH_AGAIN;
 use super::reload::DevOrder;
-use super::scheduled::EndedRun;
+use super::scheduling::EndedRun;
 use crate::apps::Done;
 use crate::backend::Backend;
 use crate::control::ControlOrder;

@@ -2,63 +2,21 @@
 //! [`crate::schedules`] decides.
 
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use wasmhost_config::{AppId, ScheduleSettings};
-use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, PerClient};
+use wasmhost_serve::worker::inbox::{Accepted, Connection};
 use wasmhost_serve::worker::{Peer, RunEnd, RunOutcome, ScheduledRequest};
 
-use super::schedule_file::ScheduleFile;
+use super::scheduling::{AskedRun, EndedRun, Scheduling};
 use super::state::Primary;
 use crate::backend::Backend;
-use crate::schedules::{LastRun, Moment, RUNS_MAX, Schedules, Step};
+use crate::schedules::{LastRun, Moment, Step};
 
 /// How long a host that stops waits to hear of runs whose workers have ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// The schedules of the host, and how the runs that are under way tell of their ends.
-pub(super) struct Scheduling {
-    schedules: Schedules,
-    file: Option<ScheduleFile>,
-    /// What the connections of runs take from: clients that have all of theirs keep no schedule from its run.
-    admission: Arc<Admission>,
-    ended: mpsc::Sender<EndedRun>,
-    /// Who waits for the end of runs that were asked for by hand.
-    asked: Vec<(ScheduledRequest, AskedRun)>,
-}
-
-/// Hears how a run ended, or why it was not begun.
-type AskedRun = oneshot::Sender<Result<LastRun, String>>;
-
-/// A run that has ended.
-#[derive(Debug)]
-pub(super) struct EndedRun {
-    request: ScheduledRequest,
-    end: RunEnd,
-    took: Duration,
-}
-
-impl Scheduling {
-    /// No schedules yet, and where ends of runs are heard of.
-    pub(super) fn new(file: Option<ScheduleFile>) -> (Self, mpsc::Receiver<EndedRun>) {
-        let (ended, heard) = mpsc::channel(RUNS_MAX);
-        let admission = Admission::new(RUNS_MAX, PerClient::Unbounded);
-        (Self { schedules: Schedules::default(), file, admission, ended, asked: Vec::new() }, heard)
-    }
-
-    /// When [`Primary::run_schedules`] is to look whether something is due.
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        self.schedules.look_at(Moment::now())
-    }
-
-    /// The schedules of an app, as they are shown.
-    pub(super) fn rows(&self, app: AppId) -> Vec<crate::schedules::ScheduleRow> {
-        self.schedules.rows(app)
-    }
-}
 
 impl<B: Backend> Primary<B> {
     /// The apps have changed, or are there for the first time.

@@ -20,7 +20,7 @@ use super::error::{PrimaryError, system};
 use super::host_listeners::HostListeners;
 use super::place::Place;
 use super::reload::Reload;
-use super::scheduled::Scheduling;
+use super::scheduling::Scheduling;
 use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};

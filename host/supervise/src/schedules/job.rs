@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use wasmhost_config::{AppId, CatchUp, CronTimes, Overlap, ScheduleSettings};
 use wasmhost_serve::worker::{RunEnd, RunOutcome, ScheduledRequest};
 
-use super::LATE_MAX;
-
+/// A run that begins later than this after its time was missed.
+pub(super) const LATE_MAX: Duration = Duration::from_secs(30);
 /// Times that passed unseen are counted up to this.
 const MISSED_MAX: usize = 1_000;
 
