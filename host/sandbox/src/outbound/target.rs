@@ -53,7 +53,8 @@ impl Destination {
         let path = match uri.path_and_query() {
             None => PathAndQuery::from_static("/"),
             Some(path) if path.as_str().starts_with('/') => path.clone(),
-            Some(path) => format!("/{path}").parse().map_err(|_| Error::HttpRequestUriInvalid)?,
+            // (As it is written; to show it adds a slash.)
+            Some(path) => format!("/{}", path.as_str()).parse().map_err(|_| Error::HttpRequestUriInvalid)?,
         };
         Ok(Self { target: Target { host, port, tls }, authority: authority.clone(), path })
     }
