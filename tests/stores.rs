@@ -297,9 +297,9 @@ pub fn increment(server: &Server, clients: usize, each: u64) -> (u64, u64) {
         .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
-/// How many increments 64 clients make in all; `WASMHOST_STORES_INCREMENTS` says another number.
+/// How many increments 64 clients make in all; `WASMHOST_TEST_INCREMENTS` says another number.
 pub fn increments() -> u64 {
-    let asked = std::env::var("WASMHOST_STORES_INCREMENTS").ok().and_then(|text| text.parse().ok());
+    let asked = std::env::var("WASMHOST_TEST_INCREMENTS").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or(3_200)
 }
 
