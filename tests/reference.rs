@@ -170,6 +170,7 @@ fn keys_of(settings: impl Iterator<Item = &'static Setting>) -> String {
 #[test]
 fn every_key_of_the_file_is_listed_with_its_default_and_flag() -> TestResult {
     check_in(KEYS, "host", &keys_of(settings::of_host()))?;
+    check_in(KEYS, "store", &keys_of(settings::of_store()))?;
     check_in(KEYS, "app", &keys_of(settings::ONE_APP_ONLY.iter()))?;
     check_in(KEYS, "schedule", &keys_of(settings::OF_SCHEDULE.iter()))?;
     check_in(KEYS, "defaults", &keys_of(settings::of_defaults(capabilities())))
