@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::apps::{Folder, app};
 use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, get, guest};
 
 /// A sample of the metrics page: name, labels, value.
@@ -255,8 +256,13 @@ fn every_metric_of_the_table_is_on_its_pages() {
     let folder = tempfile::tempdir().expect("a folder");
     let authority = crate::support::tls::Authority::new();
     let tls = authority.server(folder.path(), "a", &["a.test"], 30).flags();
-    let flags: Vec<&str> = ["--workers", "1"].into_iter().chain(tls.iter().map(String::as_str)).collect();
-    let server = Server::start("faults.wasm", &flags);
+    // With what some figures are about.
+    let more = "stores = [\"default\"]\n[[app.schedule]]\nname = \"nightly\"\ncron = \"0 3 * * *\"\n";
+    let apps = Folder::new(&app("faults", "faults.wasm", "*", more)).expect("a file of settings");
+    let data = folder.path().join("data");
+    let flags = ["--workers", "1", "--data-dir", data.to_str().expect("a path in UTF-8")];
+    let flags: Vec<&str> = flags.into_iter().chain(tls.iter().map(String::as_str)).collect();
+    let server = apps.serve(&flags);
     let config = authority.trusted(crate::support::tls::VERSIONS, None);
     let mut client = crate::support::tls::TlsClient::open(server.address, &config, "a.test").expect("a session");
     assert_eq!(client.get("/trap", "").expect("an answer").status, 500);

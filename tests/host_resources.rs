@@ -175,7 +175,7 @@ fn bytes_that_a_call_copies_are_bounded() {
         // Else the guest's own bytes would stay with its instance.
         let (server, before) = start(component, &["--isolation", "request"]);
         given(&server, "/big-copy?bytes=4000000", "4000000");
-        trapped(&server, "/big-copy?bytes=4300000", "more than 4194304 bytes from the guest in one call");
+        trapped(&server, "/big-copy?bytes=4300000", "more than 4259840 bytes from the guest in one call");
         memory_is_back(&server, before);
     }
 }

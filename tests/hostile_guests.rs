@@ -110,8 +110,8 @@ attacks! {
     more_random_bytes_than_there_is_memory: "/random?bytes=18446744073709551615", ["--isolation", "request"],
         [Some((Fault(500), &["more than 1048576 random bytes in one call"])), Some((Answers(200, ""), &[]))];
     a_million_headers_in_a_response: "/headers?count=1000000", ["--cpu-limit", SLOW, "--isolation", "request"],
-        both(Fault(500), &["more than 4194304 bytes from the guest"]);
-    a_call_of_100_mb: "/big-copy?bytes=100000000", [], both(Fault(500), &["more than 4194304 bytes from the guest"]);
+        both(Fault(500), &["more than 4259840 bytes from the guest"]);
+    a_call_of_100_mb: "/big-copy?bytes=100000000", [], both(Fault(500), &["more than 4259840 bytes from the guest"]);
     // Bodies.
     a_body_that_is_never_finished: "/never-finish", [], both(Broken, &["--body-idle-timeout"]);
     a_body_that_is_dropped: "/drop-body", [], both(Broken, &["unfinished-body"]);
@@ -386,7 +386,7 @@ fn peak_kib(pid: u32) -> u64 {
 /// In a call of the host no tick is heard. What it takes is counted all the same, and it is short.
 #[test]
 fn calls_of_the_host_and_short_waits_count_as_cpu_time() -> TestResult {
-    for (bytes, words) in [(60_000_000, "more than 4194304 bytes from the guest"), (4_000_000, "--cpu-limit")] {
+    for (bytes, words) in [(60_000_000, "more than 4259840 bytes from the guest"), (4_000_000, "--cpu-limit")] {
         let module = format!(
             "{WAIT_FUNCTION}
              (func $burn
