@@ -157,8 +157,8 @@ fn an_export_of_many_pages_is_whole_while_guests_write() -> TestResult {
         said(&server, &format!("/draft2/set-many?key=page{page}-&count=900&bytes=2000"));
     }
     let address = server.address;
-    let writing =
-        std::thread::spawn(move || crate::support::get(address, "/draft2/sets?key=more&count=50&value=v").status);
+    let write = move || crate::support::get(address, "/draft2/sets?key=more&count=50&value=v").status;
+    let writing = std::thread::Builder::new().name("writer".to_owned()).spawn(write)?;
     let file = data.path().join("export.jsonl");
     printed(data.path(), &["export", STORE, "-o", file.to_str().ok_or("a path")?]);
     assert_eq!(writing.join().map_err(|_| "a writer")?, 200);

@@ -72,6 +72,7 @@ fn fetched(server: &Server, url: &str) -> (u16, String) {
 }
 
 #[test(needs(Mount))]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn no_address_in_disguise_is_let_through() -> TestResult {
     let upstream = Upstream::start("0.0.0.0:0", "secret")?;
     let port = upstream.address.port();

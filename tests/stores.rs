@@ -271,7 +271,7 @@ pub fn increment(server: &Server, clients: usize, each: u64) -> (u64, u64) {
         .map(|client| {
             let address = server.address;
             let draft = DRAFTS[client % 2];
-            thread::spawn(move || {
+            let ask = move || {
                 let (mut done, mut unknown) = (0, 0);
                 for _ in 0..each / 10 {
                     let mut connection = Connection::open(address);
@@ -288,7 +288,8 @@ pub fn increment(server: &Server, clients: usize, each: u64) -> (u64, u64) {
                     }
                 }
                 (done, unknown)
-            })
+            };
+            thread::Builder::new().name("client".to_owned()).spawn(ask).expect("a thread")
         })
         .collect();
     asked

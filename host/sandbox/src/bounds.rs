@@ -223,7 +223,8 @@ mod tests {
     fn an_app_that_takes_all_it_can_get_leaves_a_quarter_to_one_that_comes_later() {
         static SHORTAGES: [[AtomicU64; SharedBound::ALL.len()]; 2] =
             [const { [const { AtomicU64::new(0) }; SharedBound::ALL.len()] }; 2];
-        static OUTGOING: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+        static OUTGOING: [AtomicU64; ConnectionUse::ALL.len()] =
+            [const { AtomicU64::new(0) }; ConnectionUse::ALL.len()];
         static CALLS: [AtomicU64; StoreCall::ALL.len()] = [const { AtomicU64::new(0) }; StoreCall::ALL.len()];
         static FAILURES: [AtomicU64; StoreFailure::ALL.len()] = [const { AtomicU64::new(0) }; StoreFailure::ALL.len()];
         static WAITED: AtomicU64 = AtomicU64::new(0);

@@ -117,7 +117,7 @@ mod tests {
             for Interface { name, versions } in declared.filter(|one| !WITHOUT_FUNCTIONS.contains(&one.name)) {
                 match versions {
                     Versions::Exactly(declared) => {
-                        let expected = concurrent || !OF_CONCURRENT_COMPONENTS.contains(&name);
+                        let expected = concurrent || !OF_CONCURRENT_COMPONENTS.contains(name);
                         for version in *declared {
                             assert_eq!(is_linked(&mut linker, &format!("{name}@{version}")), expected, "{name}");
                         }

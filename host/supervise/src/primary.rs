@@ -103,6 +103,7 @@ pub async fn run_with(bootstrap: Bootstrap, orders: mpsc::Receiver<DevOrder>) ->
 }
 
 /// [`run_with`], on workers of this kind.
+#[allow(clippy::too_many_lines, reason = "the order in which a host starts, and ends")]
 async fn run_on<B: Backend>(
     mut bootstrap: Bootstrap,
     mut orders: mpsc::Receiver<DevOrder>,
@@ -293,6 +294,7 @@ async fn until_stop(signals: &mut Signals) -> &'static str {
 }
 
 impl<B: Backend> Primary<B> {
+    #[allow(clippy::too_many_lines, reason = "one loop over all that the primary hears")]
     async fn serve(
         &mut self,
         mut acceptors: Acceptors,

@@ -226,8 +226,11 @@ impl StoresEnd {
     }
 }
 
+/// Servers, and what moves the messages to each.
+type Servers = (Vec<(RedisAddress, Redis)>, Vec<RedisLine>);
+
 /// Connections to the servers that these settings name.
-fn servers(stores: &[StoreSettings]) -> Result<(Vec<(RedisAddress, Redis)>, Vec<RedisLine>), OpenError> {
+fn servers(stores: &[StoreSettings]) -> Result<Servers, OpenError> {
     let (mut servers, mut lines) = (Vec::<(RedisAddress, Redis)>::new(), Vec::new());
     for server in stores.iter().map(|store| &store.server) {
         let Some(address) =
@@ -334,7 +337,7 @@ async fn answer(line: StoreLine, owned: OwnedStores, granted: Arc<RwLock<StoreGr
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::StoreGrant;
+    use wasmhost_config::{Capabilities, Machine, StoreGrant, build, cli};
     use wasmhost_storage::{KeyValue as _, Remote};
 
     use super::*;
@@ -371,12 +374,21 @@ mod tests {
         }
     }
 
+    /// The settings of a host of these apps.
+    fn config(apps: Vec<Arc<App>>) -> Result<Config, Box<dyn std::error::Error>> {
+        let parsed = cli::parse(["wasmhost", "a.wasm"].map(Into::into), Capabilities::NONE);
+        let cli::Parsed::Cli(cli, _) = parsed else { return Err("no command line".into()) };
+        let config =
+            build(&cli.serve, Capabilities::NONE, Machine::UNKNOWN).map_err(|mistakes| format!("{mistakes:?}"))?;
+        Ok(Config { apps, ..config })
+    }
+
     #[test]
     fn the_owner_refuses_what_is_another_groups_whatever_a_process_asks() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let apps: Vec<Arc<App>> =
             [app("a", None, &["a"]), app("b", Some("g"), &["b"])].into_iter().map(Arc::new).collect();
-        let (owner, end) = StoreOwner::start(StoreFile::open(folder.path())?, None, &apps)?;
+        let (owner, end) = StoreOwner::start(StoreFile::open(folder.path())?, None, &config(apps)?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let connect = |group: Option<&str>| {

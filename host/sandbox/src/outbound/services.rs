@@ -45,6 +45,9 @@ pub fn charged<F: Future>(chain: &CallChain, task: F) -> impl Future<Output = Op
     Charged::to_all(task, chain.payers().to_vec())
 }
 
+/// What comes of a call.
+type ServiceOutcome = Result<http::Response<WasiBody>, Error>;
+
 /// A call of an app by another.
 pub struct ServiceCall {
     /// Which app is called.
@@ -56,7 +59,7 @@ pub struct ServiceCall {
 
 /// Where the answer to a call goes.
 pub struct ServiceAnswer {
-    head: oneshot::Sender<Result<http::Response<WasiBody>, Error>>,
+    head: oneshot::Sender<ServiceOutcome>,
     between_bytes: Option<Duration>,
     _permit: OutgoingPermit,
 }
@@ -68,7 +71,7 @@ impl ServiceCall {
         chain: Arc<CallChain>,
         between_bytes: Option<Duration>,
         permit: OutgoingPermit,
-    ) -> Result<(Self, oneshot::Receiver<Result<http::Response<WasiBody>, Error>>), Error> {
+    ) -> Result<(Self, oneshot::Receiver<ServiceOutcome>), Error> {
         let request = prepared(request)?;
         let (head, answered) = oneshot::channel();
         let answer = ServiceAnswer { head, between_bytes, _permit: permit };
