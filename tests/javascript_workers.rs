@@ -5,11 +5,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use crate::javascript::{FIRST_START_CEILING, serve};
-use crate::support::apps::{Folder, ask};
+use crate::support::apps::{Folder, app, ask, reload, status_of};
 use crate::support::{
     Connection, Response, Server, TestResult, command, eventually, eventually_within, facility, get, message, request,
     run,
@@ -105,7 +106,7 @@ fn values_have_forms_metadata_and_an_expiry_and_survive_a_restart() -> TestResul
     eventually("the key has expired", || app.get("soon", "text").text() == "null");
     app.has_put("kept", b"3", &json!({"expirationTtl": 3600, "metadata": "m"}));
     let listed = app.list(&json!({"prefix": "kept"}));
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let left = listed["keys"][0]["expiration"].as_u64().and_then(|at| at.checked_sub(now));
     assert!(left.is_some_and(|left| (3_500..=3_601).contains(&left)), "{listed}");
 
@@ -326,7 +327,7 @@ fn is_loaded(server: &Server, host: &str) {
 fn links_runs_as_it_is_written_for_workers() -> TestResult {
     let folder = Folder::new(&format!(
         "data-dir = \"state\"\n[[app]]\nname = \"links\"\ncomponent = \"{}\"\nroutes = [\"*\"]\nstores = [\"LINKS\", \"cache\"]\n\
-         [app.env]\nADMIN_TOKEN = \"secret\"\n",
+         [app.env]\nADMIN_TOKEN = \"secret\"\n[[app.schedule]]\ncron = \"* * * * * *\"\n",
         component("links"),
     ))?;
     let server = folder.serve(&[]);
@@ -370,6 +371,20 @@ fn links_runs_as_it_is_written_for_workers() -> TestResult {
     assert_eq!((slugs(&second), &second["cursor"]), (Some(vec![json!("two")]), &Value::Null), "{second}");
     assert_eq!(admin("DELETE", "/api/links/two", "", "secret").0, 204);
     assert_eq!(get(server.address, "/two").status, 404);
+
+    // The first one that is found is cached, so it has to be asked for when it is right: by another URL each time.
+    let mut asked = 0;
+    eventually("a run of the schedule has counted", || {
+        asked += 1;
+        let summary = get(server.address, &format!("/api/summary?{asked}"));
+        let summary: Value = serde_json::from_slice(&summary.body).unwrap_or_default();
+        summary["links"] == 2
+            && summary["hits"] == 3
+            && summary["cron"] == "* * * * * *"
+            && summary["hosts"] == json!({"example.test": 1, "other.test": 1})
+    });
+    let cached = get(server.address, &format!("/api/summary?{asked}"));
+    assert_eq!(cached.header("cf-cache-status"), Some("HIT"), "{:?}", cached.headers);
     Ok(())
 }
 
@@ -392,5 +407,78 @@ fn the_parts_that_ask_no_host_hold_their_own_tests() -> TestResult {
     let output = Command::new("node").arg("--test").arg(units).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("# pass ") && !said.contains("# pass 0"), "{said}");
+    Ok(())
+}
+
+#[test(needs(Javascript))]
+fn schedules_call_scheduled_and_what_fails_of_it_is_a_failed_run() -> TestResult {
+    let schedule = |name: &str, cron: &str| format!("[[app.schedule]]\nname = \"{name}\"\ncron = \"{cron}\"\n");
+    let folder = Folder::new(&format!(
+        "data-dir = \"state\"\n{}{}{}{}{}",
+        app("workers", &component("workers"), "*", "stores = [\"values\", \"SECOND\"]"),
+        schedule("well", "*/1 * * * * *"),
+        schedule("throws", "* * * * * *"),
+        schedule("left", "0-59 * * * * *"),
+        schedule("named", "* * * * SUN-SAT"),
+    ))?;
+    let server = folder.serve(&["--workers", "1"]);
+    is_loaded(&server, "any.test");
+    let outcome = |name: &str| {
+        let app = status_of(&server, "workers");
+        let found = app["schedules"].as_array().and_then(|all| all.iter().find(|one| one["name"] == name).cloned());
+        found.unwrap_or_default()["last"]["outcome"].clone()
+    };
+    for (name, expected) in [("well", "done"), ("throws", "failed"), ("left", "failed")] {
+        eventually(&format!("{name} has run"), || outcome(name) == expected);
+    }
+    server.wait_for_record("the error of a run", |record| message(record).contains("Error: a run that fails"));
+    server
+        .wait_for_record("the rest's error", |record| message(record).contains("Error: what was left of a run fails"));
+    let run = |cron: &str| {
+        let found = get(server.address, &path("/kv/get/SECOND", &[("key", &format!("run {cron}")), ("type", "json")]));
+        serde_json::from_slice::<Value>(&found.body).unwrap_or_default()
+    };
+    let well = run("*/1 * * * * *");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis();
+    let late = well["scheduledTime"].as_u64().and_then(|due| now.checked_sub(u128::from(due)));
+    assert!(well["type"] == "scheduled" && late.is_some_and(|late| late < 60_000), "{well}");
+    // The application knows the pattern as its own file has it. It is due at each full minute.
+    eventually_within(Duration::from_secs(100), "the pattern with names of days", || {
+        run("* * * * 1-7")["cron"] == "* * * * 1-7"
+    });
+    // No client's request is a run.
+    let mut connection = Connection::open(server.address);
+    connection.send("POST /.well-known/wasmhost/schedule HTTP/1.1\r\nHost: test\r\nx-wasmhost-schedule-cron: forged\r\nx-wasmhost-schedule-time: 1\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((connection.response().status, run("forged")), (404, Value::Null));
+    Ok(())
+}
+
+#[test(needs(Javascript))]
+fn a_service_is_another_app_of_the_host() -> TestResult {
+    let apps = |services: &str| {
+        let of = format!("stores = [\"values\", \"SECOND\"]\n{services}");
+        format!(
+            "data-dir = \"state\"\n{}{}",
+            app("workers", &component("workers"), "workers.test", &of),
+            app("conformance", &component("conformance"), "conformance.test", ""),
+        )
+    };
+    let folder = Folder::new(&apps("services = [\"echo=conformance\"]"))?;
+    let server = folder.serve(&[]);
+    for host in ["workers.test", "conformance.test"] {
+        is_loaded(&server, host);
+    }
+    let call = || {
+        let mut connection = Connection::open(server.address);
+        connection.send("POST /service/echo HTTP/1.1\r\nHost: workers.test\r\nX-A: 1\r\nContent-Type: text/x\r\nContent-Length: 4\r\n\r\nbody");
+        connection.response()
+    };
+    let answer = call();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "body"), "{:?}", answer.headers);
+    folder.write(&apps(""))?;
+    reload(&server);
+    eventually("the grant is gone", || call().status == 400);
+    let denied = "TypeError: the service `echo` is not granted; to grant it: `services = [\"echo\"]` of the app in wasmhost.toml";
+    assert_eq!(call().text(), denied);
     Ok(())
 }
