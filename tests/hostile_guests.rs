@@ -130,7 +130,8 @@ attacks! {
     a_million_outgoing_requests_one_by_one: "/fetch-each?count=1000000&url=http://{upstream}/",
         ["--cpu-limit", SLOW, "--request-timeout", "2s", "--allow-host", "127.0.0.1"],
         both(Fault(504), &["--request-timeout"]);
-    a_million_outgoing_requests_that_are_not_allowed: "/fetch-each?count=1000000&url=http://{upstream}/", [],
+    a_million_outgoing_requests_that_are_not_allowed: "/fetch-each?count=1000000&url=http://{upstream}/",
+        ["--outgoing-calls-max", "none"],
         both(Fault(500), &["--allow-host", "--cpu-limit", "refusals of outgoing requests were left out"]);
     // The rules of the component model and of wasi:http.
     a_call_on_a_handle_that_was_dropped: "/use-after-drop", [], both(Fault(500), &["unknown handle index"]);

@@ -142,7 +142,7 @@ fn where_there_are_no_stores_is_said_and_nothing_is_made() -> TestResult {
     named.args(["kv", "list", STORE]).current_dir(folder.path());
     let finished = run(named);
     assert!(
-        finished.code == Some(1) && finished.stderr.contains("there are no stores in state"),
+        finished.code == Some(1) && finished.stderr.contains("/state: stores.redb is not there"),
         "{}",
         finished.stderr
     );

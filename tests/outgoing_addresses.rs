@@ -110,7 +110,7 @@ fn no_address_in_disguise_is_let_through() -> TestResult {
                 "168.63.129.16",
                 "255.255.255.255",
                 "localhost",
-                "LOCALHOST.",
+                "LOCALHOST",
                 "mapped.test",
                 "any.test",
                 "any6.test",

@@ -189,15 +189,14 @@ fn a_request_waits_for_its_turn_no_longer_than_it_may_take_to_connect() -> TestR
     Ok(())
 }
 
-/// An upstream that takes connections, and says these bytes only.
+/// An upstream that says these bytes to each who asks, and nothing else.
 fn says(bytes: &'static [u8]) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     thread::Builder::new().name("upstream".to_owned()).spawn(move || {
         let mut held = Vec::new();
         for mut stream in listener.incoming().map_while(Result::ok) {
-            // (Nothing is read: a client that waits for an answer waits.)
-            let _ = stream.write_all(bytes);
+            let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(bytes));
             held.push(stream);
         }
     })?;

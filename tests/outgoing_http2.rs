@@ -321,7 +321,7 @@ fn trailers_go_both_ways() -> TestResult {
 fn responses_that_nobody_reads_hold_up_no_other_and_are_given_up() -> TestResult {
     for component in FAULTS {
         let upstream = Upstream::start(100)?;
-        let flags = ["--isolation", "worker", "--instances-per-worker", "2", "--body-idle-timeout", "3s"];
+        let flags = ["--isolation", "worker", "--instances-per-worker", "2", "--body-idle-timeout", "8s"];
         let server = upstream.asked_by(component, &flags);
         let kept = get(server.address, &format!("/fetch-keep?count=20&url={}", upstream.url("/long")));
         assert_eq!(kept.text(), "200: 20\n", "{component}");
@@ -329,7 +329,7 @@ fn responses_that_nobody_reads_hold_up_no_other_and_are_given_up() -> TestResult
         for _ in 0..10 {
             assert_eq!(fetched(&server, &[upstream.url("/")])[0].1, "ok", "{component}");
         }
-        assert!(began.elapsed() < Duration::from_secs(2), "{component}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(6), "{component}: {:?}", began.elapsed());
         assert_eq!(upstream.seen.connections(), 1, "{component}");
         let cancelled = || upstream.seen.of("long: Ok(CANCEL)").len();
         assert_eq!(cancelled(), 0, "{component}: they are still there");
@@ -365,7 +365,7 @@ fn a_request_is_sent_again_only_where_the_upstream_says_that_it_has_not_begun_wi
             (response.status, upstream.seen.of(path).len())
         });
         assert_eq!(once, (200, 2), "{component}");
-        assert!(always.0 == 502 && (2..=4).contains(&always.1), "{component}: {always:?}");
+        assert_eq!(always, (502, 2), "{component}: once more");
         assert_eq!(reset, (502, 1), "{component}: it may have been done");
         // One with a body has begun to send it.
         let posted =
@@ -454,10 +454,9 @@ fn never_ends(_: usize, mut raw: Raw, _: Seen) {
     let mut serve = || {
         let stream = raw.request()?;
         raw.send(&frame(kind::HEADERS, END_HEADERS, stream, &[0x88]))?;
-        // Of each request: frames that carry nothing cost no window, and time all the same.
-        let nothing = frame(kind::DATA, 0, stream, &[]).repeat(50);
+        // Frames that need no answer, and time all the same.
         let pings = frame(kind::PING, 1, 0, &[0; 8]).repeat(1_000);
-        while raw.send(&pings).is_some() && raw.send(&nothing).is_some() {}
+        while raw.send(&pings).is_some() {}
         Some(())
     };
     let _ = serve();

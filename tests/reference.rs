@@ -14,7 +14,8 @@ use serde_json::Value;
 use wasmhost_config::settings::{self, Form, Setting, Takes};
 use wasmhost_sandbox::capabilities;
 
-use crate::support::{Connection, Server, TestResult, document, eventually, get, run};
+use crate::support::apps::{Folder, app, ask_until_loaded};
+use crate::support::{Connection, Server, TestResult, document, eventually, run};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/REFERENCE.md");
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
@@ -169,14 +170,18 @@ fn keys_of(settings: impl Iterator<Item = &'static Setting>) -> String {
 #[test]
 fn every_key_of_the_file_is_listed_with_its_default_and_flag() -> TestResult {
     check_in(KEYS, "host", &keys_of(settings::of_host()))?;
+    check_in(KEYS, "store", &keys_of(settings::of_store()))?;
     check_in(KEYS, "app", &keys_of(settings::ONE_APP_ONLY.iter()))?;
+    check_in(KEYS, "schedule", &keys_of(settings::OF_SCHEDULE.iter()))?;
     check_in(KEYS, "defaults", &keys_of(settings::of_defaults(capabilities())))
 }
 
 #[test]
 fn every_metric_is_listed_with_its_labels() -> TestResult {
-    let server = Server::start("faults.wasm", &[]);
-    assert_eq!(get(server.address, "/hello").status, 200);
+    let file = app("app", "faults.wasm", "app.test/*", "[[app.schedule]]\ncron = \"@yearly\"");
+    let folder = Folder::new(&file)?;
+    let server = folder.serve(&[]);
+    assert_eq!(ask_until_loaded(server.address, "app.test", "/hello").status, 200);
     let page = server.admin("/metrics").text();
     let (mut helps, mut kinds) = (BTreeMap::new(), BTreeMap::new());
     let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

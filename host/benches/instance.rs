@@ -24,8 +24,8 @@ use wasmhost_config::machine;
 use wasmhost_config::{Config, build};
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_sandbox::{
-    AppBounds, Artifact, Body, Call, Fault, FaultKind, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox,
-    Services, Ticker, capabilities,
+    AppBounds, Artifact, Body, Call, Fault, FaultKind, Guest, Head, HostServices, Instance, InstanceContext,
+    MemoryBudget, Sandbox, Ticker, capabilities,
 };
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
@@ -94,7 +94,7 @@ impl Bench {
     fn new(component: &str, folder: &Path, ticker: &Arc<Ticker>) -> Result<Self, Box<dyn Error>> {
         let config = config(&compile(component, folder)?)?;
         let app = config.apps.first().ok_or("no app")?;
-        let sandbox = Sandbox::new(&config, 1, Arc::clone(ticker), Services::default());
+        let sandbox = Sandbox::new(&config, 1, Arc::clone(ticker), HostServices::default());
         let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
         let scoreboard: &Scoreboard = wasmhost_serve::scoreboard::own()?;
         let host: &HostScoreboard = wasmhost_serve::scoreboard::own()?;

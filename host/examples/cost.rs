@@ -24,8 +24,8 @@ use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::machine;
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_sandbox::{
-    AppBounds, Artifact, Body, Call, Guest, Head, Instance, InstanceContext, MemoryBudget, Sandbox, Services, Ticker,
-    capabilities,
+    AppBounds, Artifact, Body, Call, Guest, Head, HostServices, Instance, InstanceContext, MemoryBudget, Sandbox,
+    Ticker, capabilities,
 };
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
@@ -71,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let config = build(&cli.serve, capabilities(), machine()).map_err(|mistakes| all_of(&mistakes))?;
     let app = config.apps.first().ok_or("no app")?;
-    let sandbox = Sandbox::new(&config, 1, Arc::clone(&ticker), Services::default());
+    let sandbox = Sandbox::new(&config, 1, Arc::clone(&ticker), HostServices::default());
     let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
     let (host, scoreboard): (&HostScoreboard, &Scoreboard) =
         (wasmhost_serve::scoreboard::own()?, wasmhost_serve::scoreboard::own()?);

@@ -10,5 +10,6 @@ pub(crate) mod hosts;
 pub(crate) mod inspect;
 pub(crate) mod kv;
 pub(crate) mod new;
+pub(crate) mod plain;
 pub(crate) mod serve;
 pub(crate) mod wit;

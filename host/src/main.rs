@@ -63,6 +63,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Status(args)), .. } => of_host(hosts::status(&args)),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
+            Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
         },
     }

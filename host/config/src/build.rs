@@ -18,6 +18,7 @@ use super::machine::Machine;
 use super::mistake::{Mistake, Mistakes, Offset};
 use super::nearest::shown;
 use super::overlap;
+use super::schedule::ScheduleDraft;
 use super::settings::{self, Setting, Takes};
 use super::shown::listen as listened;
 use super::stores::StoreSettings;
@@ -187,7 +188,8 @@ fn read(
     let listener = ListenerDraft::new(Folder::current(), machine.has_inherited_socket);
     let app = AppDraft::new(machine.environment.clone());
     let store = StoreDraft::new(machine.environment.clone());
-    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, store, app };
+    let schedule = ScheduleDraft::default();
+    let mut drafts = Drafts { host: HostDraft::new(&machine), listener, store, app, schedule };
     let given = given.iter().filter_map(|given| Some((given.setting(capabilities)?, given)));
     let (defaults, decisions): (Vec<_>, Vec<_>) = given.partition(|(_, given)| given.origin == Origin::Default);
     apply(&defaults, &mut drafts, &mut mistakes);
@@ -279,6 +281,7 @@ fn of_tables(
         reader.table(table, &keys, drafts);
         drafts.app.end_place();
         let mut app = drafts.app.app.clone();
+        app.schedules = reader.schedules(table, drafts);
         app.grants.env.extend(variables.iter().cloned());
         app.grants.declared.put_over(&declared);
         apps.push(FoundApp { app, place: Some(AppPlace { begin, places: std::mem::take(&mut reader.places) }) });

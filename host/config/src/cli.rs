@@ -17,7 +17,7 @@ mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
-pub use control::{HostArgs, PsArgs, StopArgs};
+pub use control::{HostArgs, PsArgs, ScheduleArgs, ScheduleCommand, StopArgs};
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
@@ -88,6 +88,8 @@ such host.")]
     Reload(HostArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
+    /// Run a schedule of a host that runs, now.
+    Schedule(ScheduleArgs),
     /// Read and change stores of keys and values, of a host that runs or in their file.
     Kv(KvArgs),
     /// Print a completion script for a shell.

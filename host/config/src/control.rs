@@ -1,5 +1,6 @@
 //! The socket on which a host takes commands (`wasmhost ps`, `wasmhost reload`): where it is, and how commands find it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,33 @@ pub fn directories(uid: u32) -> Vec<PathBuf> {
         all.push(PathBuf::from("/run/wasmhost"));
     }
     all
+}
+
+/// Checks that a directory is this user's own, and no link that somebody else has put there: it may be in one where everybody
+/// makes files.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_own(directory: &Path) -> Result<(), String> {
+    let shown = directory.display();
+    let found = std::fs::symlink_metadata(directory).map_err(|error| format!("`{shown}`: {error}"))?;
+    let is_own = found.uid() == rustix::process::geteuid().as_raw();
+    if found.is_dir() && is_own && found.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(format!("`{shown}` is no directory that is this user's alone; name another place with --control"))
+}
+
+/// Who must be at the other end of a socket in this directory; none: its sockets are not to be believed. `uid`: this user.
+pub fn owner_of_sockets(directory: &Path, uid: u32) -> Option<u32> {
+    match check_own(directory) {
+        Ok(()) => Some(uid),
+        // Made by systemd, for a user of its choice.
+        Err(_) if uid == 0 && directory.starts_with("/run") => {
+            std::fs::symlink_metadata(directory).ok().map(|found| found.uid())
+        }
+        Err(_) => None,
+    }
 }
 
 /// The socket of the host with this name.

@@ -12,12 +12,15 @@ use super::draft::{AppDraft, Folder, HostDraft, StoreDraft};
 use super::listener::ListenerDraft;
 use super::mistake::{Mistakes, Offset};
 use super::nearest::{nearest, shown};
+use super::schedule::{SCHEDULES_MAX, ScheduleDraft, ScheduleSettings};
 use super::settings::{self, Form, Of, Setting, Takes};
 
 /// The key of the apps' tables.
 pub(super) const APPS: &str = "app";
 /// The key of the tables of addresses that have settings apart from the others.
 pub(super) const LISTENERS: &str = "listener";
+/// The key of the tables of an app's schedules.
+pub(super) const SCHEDULES: &str = "schedule";
 /// The key of the tables of stores that apps share.
 pub(super) const STORES: &str = "store";
 /// The key of what all apps have that do not say otherwise.
@@ -32,6 +35,7 @@ pub(super) struct Drafts {
     /// The one that is read.
     pub(super) store: StoreDraft,
     pub(super) app: AppDraft,
+    pub(super) schedule: ScheduleDraft,
 }
 
 impl Drafts {
@@ -42,6 +46,7 @@ impl Drafts {
             Of::Listener(access) => (access.set)(&mut self.listener, text),
             Of::Store(access) => (access.set)(&mut self.store, text),
             Of::App(access) => (access.set)(&mut self.app, text),
+            Of::Schedule(access) => (access.set)(&mut self.schedule, text),
             Of::Capability(check) => capability::store(&mut self.app.app.grants.declared, setting, *check, text),
         }
     }
@@ -61,6 +66,7 @@ impl Drafts {
             Of::Listener(access) => (access.clear)(&mut self.listener),
             Of::Store(access) => (access.clear)(&mut self.store),
             Of::App(access) => (access.clear)(&mut self.app),
+            Of::Schedule(access) => (access.clear)(&mut self.schedule),
             Of::Capability(_) => self.app.app.grants.declared.clear(setting),
         }
     }
@@ -125,9 +131,17 @@ impl Keys {
         Self::new(
             capabilities,
             settings::of_app(capabilities),
-            &[],
+            &[SCHEDULES],
             |_| "is a setting of the host; write it above `[defaults]` and the first `[[app]]`",
         )
+    }
+
+    /// Of an `[[app.schedule]]`.
+    pub(super) fn of_schedule() -> Self {
+        Self::new(Capabilities::NONE, settings::OF_SCHEDULE.iter(), &[], |setting| match setting.is_of_app() {
+            true => "is a setting of apps; write it above the app's first `[[app.schedule]]`",
+            false => "is a setting of the host; write it at the top of the file",
+        })
     }
 
     fn find(&self, key: &str) -> Option<&'static Setting> {
@@ -244,6 +258,44 @@ impl TableReader<'_> {
 
     fn no_table(&mut self, name: &str, value: &Spanned<DeValue<'_>>, keys: &Keys) {
         self.wrong(at(value), format!("`{name}` must be a table: `{name} = {{ {} }}`", keys.example(name)));
+    }
+
+    /// Reads the schedules of an app.
+    pub(super) fn schedules(&mut self, app: &DeTable<'_>, drafts: &mut Drafts) -> Vec<ScheduleSettings> {
+        const EXPECTED: &str = "write `[[app.schedule]]`, and below it `cron = \"*/5 * * * *\"`";
+        let Some(value) = app.get(SCHEDULES) else { return Vec::new() };
+        let DeValue::Array(values) = value.get_ref() else {
+            self.wrong(at(value), format!("`{SCHEDULES}` must be a list of tables: {EXPECTED}"));
+            return Vec::new();
+        };
+        if let Some(beyond) = values.get(SCHEDULES_MAX) {
+            self.wrong(at(beyond), format!("an app has {SCHEDULES_MAX} schedules at most"));
+        }
+        let places = std::mem::take(&mut self.places);
+        let mut schedules: Vec<ScheduleSettings> = Vec::new();
+        for (number, value) in (1..).zip(values.iter().take(SCHEDULES_MAX)) {
+            let DeValue::Table(table) = value.get_ref() else {
+                self.wrong(at(value), format!("a schedule must be a table: {EXPECTED}"));
+                continue;
+            };
+            drafts.schedule = ScheduleDraft::default();
+            self.places = ValuePlaces::default();
+            self.table(table, &Keys::of_schedule(), drafts);
+            match std::mem::take(&mut drafts.schedule).finish(number) {
+                Ok(schedule) if schedules.iter().any(|other| other.name == schedule.name) => {
+                    let place = self.places.of("name").unwrap_or_else(|| at(value));
+                    self.wrong(place, format!("two schedules of the app have the name `{}`", schedule.name));
+                }
+                Ok(schedule) => schedules.push(schedule),
+                // (What is wrong with a pattern that is there was told.)
+                Err(reason) if self.places.of("cron").is_none() => {
+                    self.mistakes.absent(at(value), self.app.as_deref(), reason);
+                }
+                Err(_) => {}
+            }
+        }
+        self.places = places;
+        schedules
     }
 
     fn wrong(&mut self, at: Offset, reason: impl Into<String>) {

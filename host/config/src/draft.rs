@@ -180,6 +180,8 @@ impl AppDraft {
             forwarded_headers: false,
             compress: Compress::default(),
             group: None,
+            services: Vec::new(),
+            schedules: Vec::new(),
             deterministic: None,
             isolation: Isolation::default(),
             capacity: Capacity::default(),

@@ -8,6 +8,7 @@ mod build;
 mod capability;
 pub mod cli;
 pub mod control;
+mod cron;
 mod document;
 mod draft;
 mod encoding;
@@ -27,8 +28,10 @@ mod overlap;
 mod parse;
 mod plain_path;
 pub mod routes;
+mod schedule;
 mod schema;
 mod secret;
+mod service;
 pub mod settings;
 mod show;
 mod shown;
@@ -55,6 +58,7 @@ pub use acme::AcmeSettings;
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use control::ControlSocket;
+pub use cron::{CronMistake, CronTimes};
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
@@ -66,7 +70,9 @@ pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
+pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
+pub use service::{SERVICES_MAX, Service};
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
 pub use stores::{StoreGrant, StoreLimits, StoreServer, StoreSettings};
@@ -210,6 +216,10 @@ pub struct App {
     pub compress: Compress,
     /// With which other apps it shares worker processes, of the same form as a name; none: with all that have none.
     pub group: Option<String>,
+    /// The apps that it may call.
+    pub services: Vec<Service>,
+    /// Requests that the host makes to it at certain times; [`SCHEDULES_MAX`] at most.
+    pub schedules: Vec<ScheduleSettings>,
     /// How long an instance lives.
     pub isolation: Isolation,
     /// The seed of its random numbers, in a test; its clocks show no real time then.

@@ -2,8 +2,8 @@
 
 /// The path as all who read it take it, with the bytes decoded that need no `%` (RFC 3986, section 6.2.2.2). None where
 /// readers may differ, so that a path could lead out of the one that was granted: a segment `.` or `..` in any spelling and
-/// with or without parameters (`..;a`), two slashes in a row, a backslash, a `%` that begins no byte, and `%2F`, `%5C`,
-/// `%25` and control characters, which some decode and others do not.
+/// with or without parameters (`..;a`, `..%3Ba`), two slashes in a row, a backslash, a `%` that begins no byte, and `%2F`, `%5C`,
+/// `%25`, bytes that begin no character of UTF-8 (`%C0`, `%C1`) and control characters, which some decode and others do not.
 pub fn plain_path(path: &str) -> Option<String> {
     let mut plain = String::with_capacity(path.len());
     let mut rest = path.strip_prefix('/').map(|_| path)?;
@@ -13,7 +13,7 @@ pub fn plain_path(path: &str) -> Option<String> {
                 let digits = rest.get(1..3).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
                 let byte = u8::from_str_radix(digits, 16).ok()?;
                 match byte {
-                    b'/' | b'\\' | b'%' | 0..=0x1f | 0x7f => return None,
+                    b'/' | b'\\' | b'%' | 0..=0x1f | 0x7f | 0xc0 | 0xc1 => return None,
                     b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => plain.push(char::from(byte)),
                     _ => plain.extend(['%'].into_iter().chain(digits.to_ascii_uppercase().chars())),
                 }
@@ -30,7 +30,8 @@ pub fn plain_path(path: &str) -> Option<String> {
     let mut segments = plain.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let is_empty = segment.is_empty() && segments.peek().is_some();
-        let name = segment.split(';').next().unwrap_or_default();
+        // What is left encoded may be decoded before it is read: `;`, `?` and `#` end the name, too.
+        let name = segment.split([';', '%']).next().unwrap_or_default();
         if is_empty || matches!(name, "." | "..") {
             return None;
         }
@@ -74,6 +75,11 @@ mod tests {
             "/v1//a",
             "//v1",
             "/v1/..",
+            "/v1/..%3B/a",
+            "/v1/%2e%2e%3ba",
+            "/v1/..%3F",
+            "/v1/.%23",
+            "/v1/%C0%AE%c0%ae/a",
             "/v1/../a",
             "/v1/%2e%2E/a",
             "/v1/.%2e",

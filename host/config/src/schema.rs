@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::capability::Capabilities;
-use super::document::{APPS, DEFAULTS, LISTENERS, STORES};
+use super::document::{APPS, DEFAULTS, LISTENERS, SCHEDULES, STORES};
+use super::schedule::SCHEDULES_MAX;
 use super::settings::{self, Form, Setting, Takes};
 
 /// The schema (draft 2020-12).
@@ -17,8 +18,15 @@ pub fn schema(capabilities: Capabilities) -> Value {
     let mut store = object(properties(settings::of_store()), "A store of keys and values that apps share");
     insert(&mut store, "required", json!(["name"]));
     top.insert(STORES.to_owned(), json!({ "type": "array", "description": "Stores that apps share", "items": store }));
-    let mut app =
-        object(properties(settings::of_app(capabilities)), "An app: a component with its routes, limits and grants");
+    let mut schedule =
+        object(properties(settings::OF_SCHEDULE.iter()), "Requests that the host makes to the app at certain times");
+    insert(&mut schedule, "required", json!(["cron"]));
+    let mut of_app = properties(settings::of_app(capabilities));
+    of_app.insert(
+        SCHEDULES.to_owned(),
+        json!({ "type": "array", "description": "The app's schedules", "maxItems": SCHEDULES_MAX, "items": schedule }),
+    );
+    let mut app = object(of_app, "An app: a component with its routes, limits and grants");
     insert(&mut app, "required", json!(["name"]));
     insert(&mut app, "anyOf", json!([{ "required": ["component"] }, { "required": ["project"] }]));
     top.insert(APPS.to_owned(), json!({ "type": "array", "minItems": 1, "description": "The apps", "items": app }));

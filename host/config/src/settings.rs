@@ -9,6 +9,7 @@ mod grants;
 mod limits;
 mod outgoing;
 mod output;
+mod schedules;
 mod serving;
 mod stores;
 mod tls;
@@ -31,6 +32,9 @@ const FILE_ONLY: &[Setting] = apps::FILE_ONLY;
 
 /// Settings without a flag that differ between apps.
 pub const ONE_APP_ONLY: &[Setting] = apps::ONE_APP_ONLY;
+
+/// Those of an `[[app.schedule]]`.
+pub const OF_SCHEDULE: &[Setting] = schedules::SCHEDULE;
 
 /// All settings with a flag, in the order of the help, with their headings. Those of capabilities are grants.
 pub fn with_headings(capabilities: Capabilities) -> impl Iterator<Item = (&'static str, &'static Setting)> {

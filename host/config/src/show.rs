@@ -1,11 +1,16 @@
 //! `wasmhost config show`: the settings that hold, as a `wasmhost.toml` that means the same.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use super::capability::Capabilities;
+use super::schedule::next_times;
 use super::settings::{self, Of, Setting};
 use super::shown::{self, Shown};
 use super::{App, Config, ListenerConfig, WorkerKind};
+
+/// How many of the next runs of a schedule are shown.
+const NEXT_TIMES: usize = 3;
 
 /// What stands in the place of values that may be secrets.
 const HIDDEN: &str = "…";
@@ -20,7 +25,7 @@ pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String
         match &setting.of {
             Of::Host(access) => line(&mut text, setting, &(access.get)(config), values),
             Of::Listener(_) if is_one_place => show_listeners(&mut text, setting, &config.listeners),
-            Of::Listener(_) | Of::Store(_) | Of::App(_) | Of::Capability(_) => {}
+            Of::Listener(_) | Of::Store(_) | Of::App(_) | Of::Schedule(_) | Of::Capability(_) => {}
         }
     }
     for listener in config.listeners.iter().filter(|_| !is_one_place) {
@@ -49,7 +54,7 @@ pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static st
     let has_changed = |setting: &&Setting| match &setting.of {
         Of::Host(access) => !is_served(setting.key) && (access.get)(before) != (access.get)(after),
         // A reload follows it.
-        Of::Listener(_) | Of::Store(_) | Of::App(_) | Of::Capability(_) => false,
+        Of::Listener(_) | Of::Store(_) | Of::App(_) | Of::Schedule(_) | Of::Capability(_) => false,
     };
     settings::of_host().filter(has_changed).map(|setting| setting.key).collect()
 }
@@ -72,8 +77,18 @@ fn show_app(text: &mut String, app: &App, capabilities: Capabilities, values: bo
         match &setting.of {
             Of::App(access) => line(text, setting, &(access.get)(app), values),
             Of::Capability(_) => line(text, setting, &app.grants.declared.shown(setting), values),
-            Of::Host(_) | Of::Listener(_) | Of::Store(_) => {}
+            Of::Host(_) | Of::Listener(_) | Of::Store(_) | Of::Schedule(_) => {}
         }
+    }
+    for schedule in &app.schedules {
+        text.push_str("\n[[app.schedule]]\n");
+        for setting in settings::OF_SCHEDULE {
+            if let Of::Schedule(access) = &setting.of {
+                line(text, setting, &(access.get)(schedule), values);
+            }
+        }
+        // A string takes all that is written to it.
+        let _ = writeln!(text, "# due next: {}", next_times(schedule, NEXT_TIMES, SystemTime::now()));
     }
 }
 

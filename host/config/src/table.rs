@@ -1,7 +1,7 @@
 //! The apps of a host at one moment, by number, and how a request finds its app. A reload makes a new table. An app keeps its
 //! number for as long as the host runs and the app exists, so that its counts and instances go on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ pub struct Listed {
 pub struct AppTable {
     apps: Vec<Option<Listed>>,
     router: Router<AppId>,
+    /// Those that others call, by name.
+    called: HashMap<String, AppId>,
 }
 
 /// Where a request goes.
@@ -72,12 +74,21 @@ impl AppTable {
             }
         }
         let router = router_of(&all);
-        Self { apps: all, router }
+        let names: HashSet<&str> =
+            all.iter().flatten().flat_map(|listed| &listed.app.services).map(|service| &*service.app).collect();
+        let called = all.iter().flatten().filter(|listed| names.contains(&*listed.app.name));
+        let called = called.map(|listed| (listed.app.name.clone(), listed.id)).collect();
+        Self { apps: all, router, called }
     }
 
     /// The app of this number, if there is one.
     pub fn get(&self, id: AppId) -> Option<&Arc<App>> {
         self.listed(id).map(|listed| &listed.app)
+    }
+
+    /// The app of this name, if another calls it.
+    pub fn named(&self, name: &str) -> Option<AppId> {
+        self.called.get(name).copied()
     }
 
     /// The birth of the app of this number; none if there is no such app. See [`Listed::born`].

@@ -155,6 +155,7 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
     }
     check_groups(apps, config.workers, mistakes);
     check_names(apps, mistakes);
+    check_services(apps, mistakes);
     check_routes(apps, mistakes);
 }
 
@@ -251,6 +252,28 @@ fn check_names(apps: &[FoundApp], mistakes: &mut Mistakes) {
                 let reason = format!("two apps have the name `{name}`; names are unique");
                 mistakes.at_both(place.of("name"), Some(*entry.get()), Some(name), reason);
             }
+        }
+    }
+}
+
+/// Whom an app calls must be there, and within reach: a worker of a group knows of no other apps than the group's.
+fn check_services(apps: &[FoundApp], mistakes: &mut Mistakes) {
+    let groups: HashMap<&str, Option<&str>> =
+        apps.iter().map(|found| (found.app.name.as_str(), found.app.group.as_deref())).collect();
+    for found in apps {
+        let own = found.app.group.as_deref();
+        let mut names = BTreeSet::new();
+        for service in &found.app.services {
+            let (name, app) = (&service.name, &service.app);
+            let reason = match groups.get(app.as_str()) {
+                _ if !names.insert(name) => format!("services: two services have the name `{name}`"),
+                None => format!("services `{app}`: there is no app of this name"),
+                Some(group) if own.is_some() && *group != own => format!(
+                    "services `{app}`: an app of a group can call apps of its group only; put both into one group, or take this one out of its"
+                ),
+                Some(_) => continue,
+            };
+            found.wrong(mistakes, "services", "services", reason);
         }
     }
 }

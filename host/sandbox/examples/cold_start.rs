@@ -18,7 +18,7 @@ use wasmhost_config::cli::{Parsed, parse};
 use wasmhost_config::{App, Tier, build, machine};
 use wasmhost_confine::spawner::{COMPILING_CHILD, Launcher};
 use wasmhost_sandbox::{
-    AppBounds, Artifact, Guest, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, Services, StoredCode,
+    AppBounds, Artifact, Guest, HostServices, Instance, InstanceContext, MemoryBudget, PulseCells, Sandbox, StoredCode,
     Ticker, capabilities, compile_here,
 };
 
@@ -50,7 +50,7 @@ fn measure(component: &str, count: usize) -> Outcome<()> {
     let stored = (0..count).map(|nth| copied(&original, folder.path(), nth, &first)).collect::<Outcome<Vec<_>>>()?;
 
     let ticker = Ticker::start()?;
-    let sandbox = Sandbox::new(&config, 1, Arc::clone(&ticker), Services::default());
+    let sandbox = Sandbox::new(&config, 1, Arc::clone(&ticker), HostServices::default());
     let pulse = ticker.watch_pulse(Box::leak(Box::<PulseCells>::default()));
     let budget = Arc::new(MemoryBudget::new(1 << 40, Box::leak(Box::default()), Box::leak(Box::default())));
     let runtime = Builder::new_current_thread().enable_all().build()?;

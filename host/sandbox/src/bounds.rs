@@ -30,7 +30,8 @@ pub enum SharedBound {
     OutgoingRequests,
     /// Threads that look up names. A look-up waits for one, within its request's time to connect.
     NameLookUps,
-    /// Connections that outgoing requests have left open. Without room, a connection is closed after its request.
+    /// Connections that outgoing requests have left open, or share. Without room, the app's own that would be given up first is
+    /// closed, or the further one after its request.
     KeptConnections,
     /// Bytes of request bodies that are held for slow clients. Without room, the guest reads from the connection.
     RequestBuffers,
@@ -88,17 +89,20 @@ pub enum ConnectionUse {
     New,
     /// Another request had left it open.
     Kept,
+    /// None: another app of the host answers.
+    Service,
 }
 
 impl ConnectionUse {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 2] = [Self::New, Self::Kept];
+    pub const ALL: [Self; 3] = [Self::New, Self::Kept, Self::Service];
 
     /// The value of the metric's label.
     pub const fn name(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Kept => "kept",
+            Self::Service => "service",
         }
     }
 }

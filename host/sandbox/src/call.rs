@@ -13,12 +13,21 @@ use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView, p2, p3};
 
+use super::meter::CallChain;
 use super::state::State;
 
 /// What an instance is asked to do.
 pub enum Call {
     /// To answer a request. The URI has scheme and authority.
     Http(http::Request<WasiBody>),
+}
+
+impl Call {
+    /// The requests that led to it, where another app makes it.
+    pub(super) fn take_chain(&mut self) -> Option<Arc<CallChain>> {
+        let Self::Http(request) = self;
+        request.extensions_mut().remove()
+    }
 }
 
 /// What a guest answered.

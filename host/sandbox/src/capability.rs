@@ -11,7 +11,7 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Capabilities};
 
-pub use self::moments::Services;
+pub use self::moments::HostServices;
 pub(super) use self::moments::Surroundings;
 use self::moments::{Capability, Holds};
 use crate::source::Problem;
@@ -40,7 +40,7 @@ macro_rules! capabilities {
             ///
             /// # Errors
             /// Why it cannot be loaded.
-            pub(super) fn configure(app: &App, services: &Services) -> Result<Self, Problem> {
+            pub(super) fn configure(app: &App, services: &HostServices) -> Result<Self, Problem> {
                 Ok(Self { $($name: <$capability>::configure(app, services)?,)+ })
             }
 

@@ -43,6 +43,7 @@ async fn drive_plain(mut store: GuestStore, guest: p2::bindings::Proxy, desk: Rc
         let job = next_job(&desk).await;
         serve_plain(store, &guest, job).await?;
         store.data_mut().end_call(0);
+        store.data_mut().rest();
         desk.end();
     }
     Ok(())
@@ -60,7 +61,10 @@ async fn drive_one(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasmt
             let job = next_job(&desk).await;
             serve(accessor, &proxy, job).await?;
             poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
-            accessor.with(|mut access| access.data_mut().end_call(0));
+            accessor.with(|mut access| {
+                access.data_mut().end_call(0);
+                access.data_mut().rest();
+            });
             desk.end();
         }
     };
@@ -85,7 +89,9 @@ async fn drive_many(mut store: GuestStore, proxy: Proxy, desk: Rc<Desk>) -> wasm
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                     Poll::Ready(None) | Poll::Pending => {
                         let no_work = calls.is_empty() && accessor.poll_no_interesting_tasks(context).is_ready();
-                        desk.quiet.set(no_work);
+                        if !desk.quiet.replace(no_work) && no_work {
+                            accessor.with(|mut access| access.data_mut().rest());
+                        }
                         *desk.driver.borrow_mut() = Some(context.waker().clone());
                         return Poll::Pending;
                     }

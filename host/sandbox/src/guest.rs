@@ -27,6 +27,7 @@ use super::instance::{Instance, metered};
 use super::limits::{COMPONENT_HANDLES_MAX, HOSTCALL_BYTES_MAX};
 use super::memory::{MemoryBudget, MemoryLimiter};
 use super::meter::Meter;
+use super::outbound::Services;
 use super::preempt::preempt;
 use super::prepare::Artifact;
 use super::provided::hint;
@@ -76,6 +77,13 @@ impl InstanceContext {
         bounds: Arc<AppBounds>,
     ) -> Self {
         Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: StoreCommon::new(Arc::clone(app), bounds) }
+    }
+
+    /// Calls of other apps go there.
+    #[must_use]
+    pub fn with_services(mut self, services: Arc<dyn Services>) -> Self {
+        self.common.call_with(services);
+        self
     }
 
     /// The app's instances on this worker that will soon be free.

@@ -72,9 +72,10 @@ impl Instance {
 
     /// Begins a call, on an idle instance; `request_number` stands in the log lines that it causes. Nothing runs before the
     /// next poll.
-    pub fn begin(&mut self, call: Call, request_number: u64) {
+    pub fn begin(&mut self, mut call: Call, request_number: u64) {
         let answer = renewed(self.answer.take());
         self.meter.begin_call(request_number);
+        self.meter.is_led_to_by(call.take_chain(), false);
         self.served += 1;
         self.desk.put(Job { call, answer: Arc::clone(&answer) });
         self.answer = Some(answer);
@@ -165,6 +166,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        self.meter.is_led_to_by(None, false);
         self.show_computing(false);
     }
 }

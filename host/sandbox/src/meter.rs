@@ -3,8 +3,8 @@
 //! reads in between) share a [`Meter`], both on the worker's thread.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmhost_base::heap;
@@ -44,6 +44,42 @@ impl RefusedGrowth {
     }
 }
 
+/// How deep calls of apps by apps may be nested.
+pub const SERVICE_DEPTH_MAX: u8 = 8;
+
+/// The requests that led to a request of an app: how many, and who pays for what is done for it.
+#[derive(Clone, Default)]
+pub struct CallChain {
+    depth: u8,
+    /// Each with its number.
+    payers: Vec<(Arc<Meter>, u64)>,
+}
+
+impl CallChain {
+    /// Of a request that came from another process: that one pays for what it does itself.
+    pub fn of_depth(depth: u8) -> Arc<Self> {
+        Arc::new(Self { depth, payers: Vec::new() })
+    }
+
+    /// How many requests led to it: 1 for the call that a client's request makes.
+    pub fn depth(&self) -> u8 {
+        self.depth
+    }
+
+    /// Of the calls that this request of an instance makes. None: they would be nested too deep.
+    pub(super) fn behind(meter: &Arc<Meter>, request: u64) -> Option<Arc<Self>> {
+        let before = meter.chain();
+        let (depth, mut payers) = before.map_or((0, Vec::new()), |chain| (chain.depth, chain.payers.clone()));
+        payers.push((Arc::clone(meter), request));
+        (depth < SERVICE_DEPTH_MAX).then(|| Arc::new(Self { depth: depth + 1, payers }))
+    }
+
+    /// Who pays.
+    pub(super) fn payers(&self) -> &[(Arc<Meter>, u64)] {
+        &self.payers
+    }
+}
+
 /// What one instance's current call has used, and which limit it met.
 ///
 /// CPU time is the thread's CPU clock where that was read, and the wall clock of a short poll in which it was not: reading
@@ -73,6 +109,9 @@ pub(super) struct Meter {
     app: Arc<App>,
     worker: u16,
     request: AtomicU64,
+    /// The requests that led to the present one, where another app made it.
+    chain: Mutex<Option<Arc<CallChain>>>,
+    has_chain: AtomicBool,
     /// Where faults find their place in the source, in development.
     symbols: Option<Arc<Symbols>>,
     growth_lines: Option<Arc<LineBudget>>,
@@ -97,6 +136,8 @@ impl Meter {
             app,
             worker,
             request: AtomicU64::new(0),
+            chain: Mutex::new(None),
+            has_chain: AtomicBool::new(false),
             symbols: None,
             growth_lines: None,
         }
@@ -127,6 +168,28 @@ impl Meter {
         self.cpu_ns.store(0, Relaxed);
         self.computing.store(false, Relaxed);
         self.request.store(request, Relaxed);
+    }
+
+    /// These requests led to the call that begins. `beside_others`: of calls at once in one instance it is not known which of
+    /// them makes a request, and the deepest counts.
+    pub(super) fn is_led_to_by(&self, chain: Option<Arc<CallChain>>, beside_others: bool) {
+        if chain.is_none() && (beside_others || !self.has_chain.load(Relaxed)) {
+            return;
+        }
+        let mut known = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
+        let depth = |chain: &Option<Arc<CallChain>>| chain.as_ref().map_or(0, |chain| chain.depth());
+        if !beside_others || depth(&chain) >= depth(&known) {
+            self.has_chain.store(chain.is_some(), Relaxed);
+            *known = chain;
+        }
+    }
+
+    /// The requests that led to the present one.
+    pub(super) fn chain(&self) -> Option<Arc<CallChain>> {
+        if !self.has_chain.load(Relaxed) {
+            return None;
+        }
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The worker, and the number of the request that is being served (0 before the first).

@@ -15,6 +15,7 @@ mod places;
 mod policy;
 mod reach;
 mod requests;
+mod services;
 mod share;
 mod target;
 mod times;
@@ -27,20 +28,21 @@ use http::HeaderMap;
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use wasmhost_base::hops::Trail;
+use wasmhost_base::hops::{self, Trail};
 
 use self::beginning::Response;
 use self::body::Attention;
 use self::charge::Charged;
-use self::exchange::{AbortOnDrop, Sent};
+use self::exchange::{AbortOnDrop, SentRequest};
 pub(super) use self::fate::Unsent;
 pub(super) use self::requests::mend;
-use self::share::InstanceRequests;
+pub use self::services::{CallerLeft, NoServices, ServiceAnswer, ServiceCall, ServicePieces, Services, charged};
+use self::share::{InstanceRequests, OutgoingPermit};
 use self::target::Destination;
 use self::times::Times;
 pub(super) use self::worker::Outbound;
 use super::bounds::{AppBounds, KEPT_MAX, LOOK_UPS_MAX, REQUESTS_MAX};
-use super::meter::Meter;
+use super::meter::{CallChain, Meter};
 
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
 /// of a name has a socket and a file; and the connections that are kept.
@@ -117,21 +119,33 @@ impl Outgoing {
     }
 
     /// Sends `request`. It counts as a request from now on; all else happens when the result is polled.
-    pub(super) fn send(&mut self, request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
+    pub(super) fn send(&mut self, mut request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
         let refused = |error| -> Sending { Box::new(std::future::ready(Err(error))) };
+        if self.asked.requests == 0 {
+            // For nobody's request: there is nothing that says how often it has gone round, and nobody who pays for it.
+            self.outbound.tell("start", self.meter.whose(), || {
+                "outgoing request refused: an instance asks others for a request, and not when it starts".to_owned()
+            });
+            return refused(Error::HttpRequestDenied);
+        }
         if !self.may_call() {
             return refused(Error::ConnectionLimitReached);
         }
         let Some(trail) = self.asked.trail.next() else { return refused(Error::LoopDetected) };
         // A guest may ask for a great many at once: what is refused takes no more memory than the refusal.
         let Some(permit) = self.requests.take() else { return refused(Error::ConnectionLimitReached) };
+        if let Some(name) = services::called(request.uri()) {
+            let name = name.to_ascii_lowercase();
+            request.headers_mut().insert(hops::FIELD, trail);
+            return self.call(&name, request, options, permit);
+        }
         let (outbound, meter) = (Arc::clone(&self.outbound), Arc::clone(&self.meter));
         let (times, whose) = (Times::of(options, outbound.limits(), self.body_idle), meter.whose());
         Box::new(async move {
             let destination = Destination::of(&request)?;
             let (answer, answered) = oneshot::channel();
             let attention = Attention::new();
-            let sent = Sent {
+            let sent = SentRequest {
                 destination,
                 request,
                 trail,
@@ -160,6 +174,39 @@ impl Outgoing {
                 // The task ended without an answer.
                 Err(_) => Err(task.join().await.err().unwrap_or(Error::ConnectionTerminated)),
             }
+        })
+    }
+}
+
+impl Outgoing {
+    /// Calls the app that this name stands for.
+    fn call(
+        &self,
+        name: &str,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        permit: OutgoingPermit,
+    ) -> Sending {
+        let whose = self.meter.whose();
+        let begun = self.outbound.service(name, whose).and_then(|app| {
+            let chain =
+                CallChain::behind(&self.meter, whose.1).ok_or_else(|| self.outbound.nested_too_deep(name, whose))?;
+            let between_bytes = options.as_ref().and_then(|options| options.between_bytes_timeout);
+            let (call, answered) = ServiceCall::new(app, request, chain, between_bytes, permit)?;
+            self.outbound.call(call);
+            Ok(answered)
+        });
+        let first_byte = options.as_ref().and_then(|options| options.first_byte_timeout);
+        Box::new(async move {
+            let answered = begun?;
+            let answer = match first_byte {
+                Some(limit) => tokio::time::timeout(limit, answered).await.map_err(|_| Error::ConnectionReadTimeout)?,
+                None => answered.await,
+            };
+            // Who was to answer has ended: the host stops.
+            let response = answer.unwrap_or(Err(Error::ConnectionTerminated))?;
+            let transfer: OutgoingTransfer = Box::new(std::future::ready(Ok(())));
+            Ok((response, transfer))
         })
     }
 }
@@ -222,7 +269,7 @@ mod tests {
             let mut app = crate::testing::app_of_test();
             app.grants.allow_hosts = vec![rule];
             let meter = Arc::new(Meter::of_test(Duration::from_secs(60)));
-            let outbound = Arc::new(Outbound::new(Arc::new(app), AppBounds::alone()));
+            let outbound = Arc::new(Outbound::new(Arc::new(app), AppBounds::alone(), Arc::new(NoServices)));
             let mut outgoing = Outgoing::new(&outbound, &meter, None);
             let mut request = http::Request::new(body());
             // hyper sends no body of unknown length with GET.

@@ -11,7 +11,7 @@ use wasmtime::component::Linker;
 use wasmhost_base::quota::Quota;
 use wasmhost_config::{App, Config, Development, Tier};
 
-use super::capability::Services;
+use super::capability::HostServices;
 use super::engine::{self, Allocation, EngineKind};
 use super::epoch::Ticker;
 use super::pool::PoolShape;
@@ -27,7 +27,7 @@ pub struct Sandbox {
     /// How the code of its guests is compiled. Code that is optimised is always served.
     pub(super) tier: Tier,
     /// What capabilities use of the host.
-    pub(super) services: Services,
+    pub(super) services: HostServices,
     /// By the numbers of their kinds.
     engines: [Engines; EngineKind::ALL.len()],
 }
@@ -52,7 +52,7 @@ pub(super) struct SharedEngine {
 
 impl Sandbox {
     /// For the apps of `config`, in a process with so many workers.
-    pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>, services: Services) -> Arc<Self> {
+    pub fn new(config: &Config, workers: u16, ticker: Arc<Ticker>, services: HostServices) -> Arc<Self> {
         Arc::new(Self {
             services,
             development: config.development.clone(),
@@ -70,7 +70,7 @@ impl Sandbox {
             told_without_pool: AtomicBool::new(false),
             on_demand: Mutex::new(None),
         };
-        let (tier, services) = (Tier::Optimised, Services::default());
+        let (tier, services) = (Tier::Optimised, HostServices::default());
         Self { ticker, development: None, tier, services, engines: EngineKind::ALL.map(engines) }
     }
 

@@ -208,8 +208,9 @@ impl Shared {
 
 impl SharedPlace {
     /// Begins the call.
-    pub fn begin(&mut self, call: Call, request_number: u64) {
+    pub fn begin(&mut self, mut call: Call, request_number: u64) {
         let shared = &self.shared;
+        shared.meter.is_led_to_by(call.take_chain(), shared.desk.active.get() > 0);
         // A limit on one request's time must not add up over all; one that computes is not let off by the next.
         if !shared.meter.is_computing() {
             shared.meter.begin_call(request_number);

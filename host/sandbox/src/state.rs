@@ -21,7 +21,7 @@ use super::deterministic::{self, TestClock, Timed};
 use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_BYTES_MAX};
 use super::memory::MemoryLimiter;
 use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
-use super::outbound::{Outbound, Outgoing, Unsent};
+use super::outbound::{NoServices, Outbound, Outgoing, Services, Unsent};
 use super::response_p3::pipe::LastMade;
 use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
 
@@ -59,13 +59,18 @@ pub(super) struct StoreCommon {
 impl StoreCommon {
     pub(super) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
         Self {
-            outbound: Arc::new(Outbound::new(Arc::clone(&app), Arc::clone(&bounds))),
+            outbound: Arc::new(Outbound::new(Arc::clone(&app), Arc::clone(&bounds), Arc::new(NoServices))),
             bounds,
             output_budget: Arc::new(LineBudget::of(LINES_PER_SECOND)),
             growth_lines: Arc::new(LineBudget::of(GROWTH_LINES_PER_SECOND)),
             forbidden: Arc::new(is_hop_by_hop_or_host),
             app,
         }
+    }
+
+    /// Calls of other apps go there.
+    pub(super) fn call_with(&mut self, services: Arc<dyn Services>) {
+        self.outbound = Arc::new(Outbound::new(Arc::clone(&self.app), Arc::clone(&self.bounds), services));
     }
 
     /// The runtime in which its guests are polled; none: the worker's.
@@ -134,10 +139,15 @@ impl State {
     pub(super) fn end_call(&mut self, active: usize) {
         if active == 0 {
             self.output.iter().for_each(GuestOutput::end_line);
-            self.hooks.outgoing.rest();
+            self.hooks.meter.is_led_to_by(None, false);
         }
         let table = &mut self.table;
         self.hooks.meter.note_handles(active, |handles| table.iter_mut().nth(handles).is_some());
+    }
+
+    /// Nothing of its calls goes on any more.
+    pub(super) fn rest(&mut self) {
+        self.hooks.outgoing.rest();
     }
 
     /// The record of this instance's calls.

@@ -47,6 +47,8 @@ counters! {
         shortages: [AtomicU64; SharedBound::ALL.len()] => Counter "shortages", "shortages", [by "bound": SharedBound::ALL.map(SharedBound::name)];
         /// Outgoing requests that got a connection: a new one, or one that another request had left open
         outgoing: [AtomicU64; ConnectionUse::ALL.len()] => Counter "outgoing_requests", "outgoing_requests", [by "connection": ConnectionUse::ALL.map(ConnectionUse::name)];
+        /// Requests that other apps of the host made (services)
+        service_requests: Count => Counter "service_requests", "service_requests", [count];
         /// Calls of stores of keys and values
         store_calls: [AtomicU64; StoreCall::ALL.len()] => Counter "store_calls", "store_calls", [by "call": StoreCall::ALL.map(StoreCall::name)];
         /// Calls of stores, and openings, that failed, by reason

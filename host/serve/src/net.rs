@@ -27,4 +27,6 @@ pub(crate) use self::socket::ClientSocket;
 pub(crate) use self::spoken::{TlsVersion, http_name, http_named};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::tls::handshakes::Handshakes;
-pub(crate) use self::tls::subject::{CERTIFICATE, CERTIFICATE_FIELDS_BYTES_MAX, SUBJECT, is_of_certificate};
+pub(crate) use self::tls::subject::{
+    CERTIFICATE, CERTIFICATE_FIELDS_BYTES_MAX, ClientCertificate, SUBJECT, is_of_certificate,
+};

@@ -10,6 +10,7 @@ pub mod thread;
 pub use self::events::{Applied, Events, Exit, WorkerEvent};
 pub use self::handle::ThreadHandle;
 pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, WorkerSetup, orders};
+pub use crate::http::{RunEnd, RunOutcome, ScheduledRequest};
 pub use crate::net::{ListenerId, ListenerRow, Listeners, Peer, inbox};
 pub use crate::pool::{AWAKE_MAX, Supply};
 pub use crate::worker_id::WorkerId;

@@ -1,19 +1,27 @@
-//! Commands for hosts that run: `ps`, `status`, `reload`, `stop`. They find hosts by their control sockets.
+//! Commands for hosts that run: `ps`, `status`, `reload`, `stop`, `schedule`. They find hosts by their control sockets.
 
-use std::path::Path;
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
-use wasmhost_config::cli::{HostArgs, PsArgs, StopArgs};
+use super::plain::plain;
+use wasmhost_config::cli::{HostArgs, PsArgs, ScheduleArgs, ScheduleCommand, StopArgs};
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
 /// How long a host may take to say what it does.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a reload may take: an app may have to be compiled.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// How long a host may take to stop: longer than any usual --drain-timeout.
+const STOP_PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// How long a run of a schedule is waited for: its limits are the app's.
+const RUN_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// What there is to print.
 pub(crate) struct HostShown {
@@ -56,6 +64,7 @@ impl HostCommandError {
             Self::None => "start one with `wasmhost app.wasm`; hosts of other users, and those with `--control off`, are not found",
             Self::Unknown(..) | Self::Several(_) => "name one of them; `wasmhost ps` shows what they serve",
             Self::Control(ControlError::Gone(_)) => "`wasmhost ps` shows the hosts that run",
+            Self::Control(ControlError::Foreign(_)) => "look who made that socket; it is not asked",
             Self::Control(ControlError::Forbidden(_)) => "run the command as that user, or as root",
             Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
             Self::Strange(_) => "see its log",
@@ -74,7 +83,7 @@ struct RunningHost {
 fn running() -> (Vec<RunningHost>, Vec<String>) {
     let (mut running, mut silent) = (Vec::new(), Vec::new());
     for host in hosts() {
-        match status_of(&host.socket) {
+        match status_of(&host) {
             Ok(status) => running.push(RunningHost { host, status }),
             // It was killed: the next host of this name removes what it left.
             Err(HostCommandError::Control(ControlError::Gone(_))) => {}
@@ -84,20 +93,20 @@ fn running() -> (Vec<RunningHost>, Vec<String>) {
     (running, silent)
 }
 
-fn status_of(socket: &Path) -> Result<Value, HostCommandError> {
-    json(&ask(socket, Method::GET, "/status", PATIENCE)?)
+fn status_of(host: &FoundHost) -> Result<Value, HostCommandError> {
+    json(&ask(host, Method::GET, "/status", PATIENCE)?)
 }
 
 fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
-    let strange = || HostCommandError::Strange(String::from_utf8_lossy(&answer.body).trim().to_owned());
+    let strange = || HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim()));
     serde_json::from_slice(&answer.body).map_err(|_| strange())
 }
 
 /// The host that is meant.
 fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError> {
     if let Some(path) = name.filter(|name| name.contains('/')) {
-        let host = FoundHost { name: path.to_owned(), socket: path.into() };
-        return Ok(RunningHost { status: status_of(&host.socket)?, host });
+        let host = FoundHost { name: path.to_owned(), socket: path.into(), owner: None };
+        return Ok(RunningHost { status: status_of(&host)?, host });
     }
     let (mut running, _) = running();
     let names = running.iter().map(|running| running.host.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -114,8 +123,8 @@ fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError> {
     }
 }
 
-fn text_of<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field].as_str().unwrap_or("-")
+fn text_of(value: &Value, field: &str) -> String {
+    plain(value[field].as_str().unwrap_or("-"))
 }
 
 fn list_of<'a>(value: &'a Value, field: &str) -> &'a [Value] {
@@ -181,7 +190,7 @@ pub(crate) fn ps(args: &PsArgs) -> HostsShown {
         rows.push(vec![
             host.name.clone(),
             status["pid"].to_string(),
-            text_of(status, "phase").to_owned(),
+            text_of(status, "phase"),
             workers.len().to_string(),
             list_of(status, "apps").len().to_string(),
             sum(workers, "requests").to_string(),
@@ -205,8 +214,7 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
         format!("{}: {}, process {}, for {}\n\n", host.name, text_of(&status, "phase"), status["pid"], uptime(&status));
     let mut rows = vec![row(["APP", "STATE", "WASI", "ISOLATION", "ERROR"])];
     for app in list_of(&status, "apps") {
-        let cells = ["name", "state", "wasi", "isolation", "error"].map(|field| text_of(app, field));
-        rows.push(row(cells));
+        rows.push(["name", "state", "wasi", "isolation", "error"].map(|field| text_of(app, field)).to_vec());
     }
     text.push_str(&table(&rows));
     let mut rows = vec![row(["WORKER", "STATE", "REQUESTS", "IN FLIGHT", "INSTANCES", "FAULTS"])];
@@ -214,7 +222,7 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
         let number = |field: &str| count(worker, field).to_string();
         rows.push(vec![
             number("worker"),
-            text_of(worker, "state").to_owned(),
+            text_of(worker, "state"),
             number("requests"),
             number("in_flight"),
             number("instances"),
@@ -232,9 +240,9 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
 /// When there is no such host, or it gives no answer.
 pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, .. } = chosen(args.host.as_deref())?;
-    let answer = ask(&host.socket, Method::POST, "/reload", RELOAD_PATIENCE)?;
+    let answer = ask(&host, Method::POST, "/reload", RELOAD_PATIENCE)?;
     if !matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT) {
-        return Err(HostCommandError::Strange(String::from_utf8_lossy(&answer.body).trim().to_owned()));
+        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
     }
     let outcome = json(&answer)?;
     let failed = outcome["failed"].as_bool().unwrap_or(true);
@@ -253,6 +261,38 @@ pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
     Ok(HostShown { text, failed })
 }
 
+/// `wasmhost schedule run`.
+///
+/// # Errors
+/// When there is no such host or schedule, or the host gives no answer.
+pub(crate) fn schedule(args: &ScheduleArgs) -> Result<HostShown, HostCommandError> {
+    let ScheduleCommand::Run { app, schedule, host: which } = &args.command;
+    let RunningHost { host, .. } = chosen(which.host.as_deref())?;
+    let strange = |text: String| HostCommandError::Strange(text);
+    // Names have no other characters.
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !is_name(app) || !is_name(schedule) {
+        return Err(strange(format!("there is no schedule `{schedule}` of an app `{app}`")));
+    }
+    let answer = ask(&host, Method::POST, &format!("/schedules/{app}/{schedule}/run"), RUN_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+    }
+    let outcome = json(&answer)?;
+    let failed = outcome["outcome"] != "done";
+    if which.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
+    }
+    let mut text = format!("{app}/{schedule}: {} after {} ms", text_of(&outcome, "outcome"), outcome["duration_ms"]);
+    if let Some(status) = outcome["status"].as_u64() {
+        text.push_str(&format!(", status {status}"));
+    }
+    if let Some(detail) = outcome["detail"].as_str() {
+        text.push_str(&format!(" ({})", plain(detail)));
+    }
+    Ok(HostShown { text: text + "\n", failed })
+}
+
 /// `wasmhost stop`: waits until the host's process has ended.
 ///
 /// # Errors
@@ -264,15 +304,29 @@ pub(crate) fn stop(args: &StopArgs) -> Result<HostShown, HostCommandError> {
     let pid = pid.ok_or_else(|| strange("it does not say which process it is".to_owned()))?;
     // Before it is asked: afterwards the number may be another process's.
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| strange(format!("process {pid:?}: {error}")))?;
-    let answer = ask(&host.socket, Method::POST, "/stop", PATIENCE)?;
+    let answer = ask(&host, Method::POST, "/stop", PATIENCE)?;
     if answer.status != StatusCode::ACCEPTED {
-        return Err(strange(String::from_utf8_lossy(&answer.body).trim().to_owned()));
+        return Err(strange(plain(String::from_utf8_lossy(&answer.body).trim())));
     }
-    let mut waited = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
-    // Until it ends; whoever does not want to wait for that ends this command.
-    while rustix::event::poll(&mut waited, None).is_err_and(|error| error == rustix::io::Errno::INTR) {}
+    if !ends(&process) {
+        return Err(strange(format!("it has not ended within {} s, and goes on stopping", STOP_PATIENCE.as_secs())));
+    }
     let text = if args.host.json { "{}\n".to_owned() } else { format!("{}: stopped\n", host.name) };
     Ok(HostShown { text, failed: false })
+}
+
+/// Whether a process ends while it is waited for.
+fn ends(process: &OwnedFd) -> bool {
+    let until = Instant::now() + STOP_PATIENCE;
+    let mut waited = [PollFd::new(process, PollFlags::IN)];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        match poll(&mut waited, Some(&left)) {
+            Err(Errno::INTR) => {}
+            polled => return polled.is_ok_and(|ended| ended > 0),
+        }
+    }
 }
 
 #[cfg(test)]

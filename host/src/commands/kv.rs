@@ -12,9 +12,10 @@ use wasmhost_config::cli::{KvArgs, KvCommand};
 use wasmhost_config::{data_dir, parse_duration};
 use wasmhost_storage::{Edit, KEYS_PER_OPERATION_MAX, KeyValue as _, PAGE_KEYS_MAX, VALUE_BYTES_MAX};
 
-use self::access::Access;
+use self::access::ReachedStore;
 pub(crate) use self::error::KvError;
 use self::error::stream;
+use super::plain::plain;
 
 /// Does it. What is asked for goes to `out`; what is to be told besides, such as how many keys there were, to `tell`.
 ///
@@ -24,7 +25,7 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
     let dir = directory(args)?;
     match &args.command {
         KvCommand::Get { store, key, output } => {
-            let access = Access::open(&dir, store)?;
+            let access = ReachedStore::open(&dir, store)?;
             let value = access.ask(async |stores, store| stores.get(store, key).await)?;
             let value = value.ok_or_else(|| KvError::NoKey { store: store.clone(), key: key.clone() })?.value;
             match output {
@@ -42,16 +43,17 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
             };
             let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
             let edit = Edit::Set { key: key.clone(), value, ttl_ms };
-            Access::open(&dir, store)?.ask(async |stores, store| stores.write(store, vec![edit]).await)
+            ReachedStore::open(&dir, store)?.ask(async |stores, store| stores.write(store, vec![edit]).await)
         }
         KvCommand::List { store, prefix, json } => {
-            let access = Access::open(&dir, store)?;
+            let access = ReachedStore::open(&dir, store)?;
             let mut after = None;
             loop {
                 let page =
                     access.ask(async |stores, store| stores.list(store, prefix, after.take(), PAGE_KEYS_MAX).await)?;
                 for key in &page.keys {
-                    let line = if *json { serde_json::Value::from(key.as_str()).to_string() } else { key.clone() };
+                    // Guests choose keys.
+                    let line = if *json { serde_json::Value::from(key.as_str()).to_string() } else { plain(key) };
                     writeln!(out, "{line}").map_err(stream("standard output"))?;
                 }
                 after = page.next;
@@ -61,7 +63,7 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
             }
         }
         KvCommand::Delete { store, keys } => {
-            let access = Access::open(&dir, store)?;
+            let access = ReachedStore::open(&dir, store)?;
             for some in keys.chunks(KEYS_PER_OPERATION_MAX) {
                 let edits = some.iter().map(|key| Edit::Delete { key: key.clone() }).collect();
                 access.ask(async |stores, store| stores.write(store, edits).await)?;
@@ -69,7 +71,7 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
             Ok(())
         }
         KvCommand::Export { store, output } => {
-            let access = Access::open(&dir, store)?;
+            let access = ReachedStore::open(&dir, store)?;
             let count = match output {
                 Some(file) => whole_file(file, |new| export::export(&access, new))?,
                 None => export::export(&access, out)?,
@@ -78,7 +80,7 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
             Ok(())
         }
         KvCommand::Import { store, file } => {
-            let access = Access::open(&dir, store)?;
+            let access = ReachedStore::open(&dir, store)?;
             let lines: Box<dyn BufRead> = match file {
                 Some(file) => Box::new(BufReader::new(File::open(file).map_err(stream(file.display().to_string()))?)),
                 None => Box::new(BufReader::new(io::stdin())),

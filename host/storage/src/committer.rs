@@ -40,8 +40,9 @@ pub(crate) struct Granted {
     pub(crate) name: String,
     pub(crate) number: u32,
     pub(crate) quota: StoreQuota,
-    /// Operations that are not answered yet. Who asks adds, the committer takes away.
+    /// Operations that are not answered yet, and their bytes. Who asks adds, the committer takes away.
     pub(crate) waiting: AtomicUsize,
+    pub(crate) waiting_bytes: AtomicUsize,
 }
 
 impl Granted {
@@ -62,9 +63,16 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
-    fn tell(self, shared: &SharedStores, answered: Answered) {
+    /// Gives back the room that it has in the queue.
+    pub(crate) fn leave(&self, shared: &SharedStores) {
         self.store.waiting.fetch_sub(1, Relaxed);
+        self.store.waiting_bytes.fetch_sub(self.bytes, Relaxed);
+        shared.waiting.fetch_sub(1, Relaxed);
         shared.waiting_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+
+    fn tell(self, shared: &SharedStores, answered: Answered) {
+        self.leave(shared);
         self.asked.tell(answered);
     }
 }
@@ -77,6 +85,8 @@ pub(crate) enum Order {
     Grant { stores: Vec<(String, StoreQuota)>, done: oneshot::Sender<Result<(), StoreError>> },
     /// A reader met an error: the file may have to be opened again.
     Look,
+    /// The host ends: the file is closed, whoever could still ask.
+    Close,
 }
 
 /// What the committer shares with those who ask.
@@ -84,7 +94,8 @@ pub(crate) struct SharedStores {
     pub(crate) engine: Engine,
     pub(crate) clock: WallClock,
     pub(crate) grants: GrantedStores,
-    /// Bytes of all operations that are not answered yet. Who asks adds, the committer takes away.
+    /// All operations that are not answered yet, and their bytes. Who asks adds, the committer takes away.
+    pub(crate) waiting: AtomicUsize,
     pub(crate) waiting_bytes: AtomicUsize,
 }
 
@@ -99,6 +110,9 @@ pub(crate) struct Committer {
     next_sweep: Instant,
     /// Why the file is closed, and when to open it again; none: not before the next start.
     broken: Option<(StoreError, Option<Instant>)>,
+    is_closing: bool,
+    /// With which store the next sweep begins: what one of them leaves of a sweep is the others'.
+    sweep_from: usize,
 }
 
 impl Committer {
@@ -114,12 +128,14 @@ impl Committer {
             next_expiry: Some(0),
             next_sweep: now,
             broken: None,
+            is_closing: false,
+            sweep_from: 0,
         }
     }
 
-    /// Runs until nobody can ask any more, and closes the file.
+    /// Runs until nobody can ask any more, or the host ends, and closes the file.
     pub(crate) fn run(mut self) {
-        loop {
+        while !self.is_closing {
             match self.orders.recv_timeout(self.sleep()) {
                 Ok(order) => self.begin(order),
                 Err(RecvTimeoutError::Timeout) => self.sweep(),
@@ -179,6 +195,7 @@ impl Committer {
                     let _ = self.is_usable();
                 }
             }
+            Order::Close => self.is_closing = true,
             Order::Operate(_) => {}
         }
     }
@@ -272,10 +289,15 @@ impl Committer {
             return;
         }
         let now = (self.shared.clock)();
-        let stores: Vec<Arc<Granted>> = match self.shared.grants.read() {
+        let mut stores: Vec<Arc<Granted>> = match self.shared.grants.read() {
             Ok(grants) => grants.values().cloned().collect(),
             Err(_) => return,
         };
+        stores.sort_by_key(|store| store.number);
+        if !stores.is_empty() {
+            self.sweep_from = (self.sweep_from + 1) % stores.len();
+            stores.rotate_left(self.sweep_from);
+        }
         let swept = self.shared.engine.write(|transaction| {
             let mut writing = Writing::begin(&transaction, now)?;
             let (mut left, mut next) = (SWEEP_ROWS_MAX, None::<u64>);
@@ -316,7 +338,10 @@ pub(crate) fn grant(shared: &SharedStores, stores: Vec<(String, StoreQuota)>) ->
     });
     let numbers = numbered.map_err(|trouble| shared.engine.said(trouble))?;
     let grants = stores.into_iter().zip(numbers).map(|((name, quota), number)| {
-        (name.clone(), Arc::new(Granted { name, number, quota, waiting: AtomicUsize::new(0) }))
+        (
+            name.clone(),
+            Arc::new(Granted { name, number, quota, waiting: AtomicUsize::new(0), waiting_bytes: AtomicUsize::new(0) }),
+        )
     });
     let grants = grants.collect();
     *shared.grants.write().unwrap_or_else(std::sync::PoisonError::into_inner) = grants;

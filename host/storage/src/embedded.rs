@@ -24,6 +24,8 @@ use crate::read::answer;
 const QUEUE_MAX: usize = 1_024;
 /// Operations of one store that are not answered yet, so that it leaves room for others.
 const QUEUE_OF_STORE_MAX: usize = 256;
+/// Places in the queue for what is no operation, such as new grants.
+const RESERVED: usize = 16;
 /// Bytes of all operations that are not answered yet.
 const QUEUE_BYTES_MAX: usize = 64 << 20;
 
@@ -99,7 +101,13 @@ impl Embedded {
         let StoreOptions { patience, clock, .. } = options;
         let file = engine.path().to_path_buf();
         let grants = RwLock::new(HashMap::new());
-        let shared = Arc::new(SharedStores { engine, clock, grants, waiting_bytes: AtomicUsize::new(0) });
+        let shared = Arc::new(SharedStores {
+            engine,
+            clock,
+            grants,
+            waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+        });
         grant(&shared, stores).map_err(|error| match error {
             StoreError::Damaged { reason, .. } => OpenError::Damaged { file: file.clone(), reason },
             other => OpenError::Io { file: file.clone(), source: std::io::Error::other(other.to_string()) },
@@ -124,6 +132,12 @@ impl Embedded {
             Ok(Err(_)) => Err(StoreError::Unavailable),
             Err(_) => Err(StoreError::Busy),
         }
+    }
+
+    /// Closes the file when what waits is done, whoever still has a clone of this: from then on it answers `Unavailable`.
+    pub fn close(&self) {
+        // Without room, the file is closed when the process ends, and the next start looks at it for longer.
+        let _ = self.orders.try_send(Order::Close);
     }
 
     /// Answers an operation that changes nothing, at once: it waits for no writer, but blocks for as long as the disk takes to
@@ -153,21 +167,37 @@ impl Embedded {
         let store = self.granted(store)?;
         operation.check(&store.quota)?;
         let bytes = operation.bytes();
-        let (of_store, of_all) = (&store.waiting, &self.shared.waiting_bytes);
-        if of_store.load(Relaxed) >= QUEUE_OF_STORE_MAX || of_all.load(Relaxed).saturating_add(bytes) > QUEUE_BYTES_MAX
-        {
+        let (asked, wait) = ask(true);
+        let (shared, queued) = (&self.shared, Queued { store, operation, bytes, asked });
+        // Counted first, so that several threads do not take the same room; a refusal gives it back.
+        let of_store = queued.store.waiting.fetch_add(1, Relaxed);
+        let bytes_of_store = queued.store.waiting_bytes.fetch_add(bytes, Relaxed);
+        let of_all = shared.waiting.fetch_add(1, Relaxed);
+        let bytes_of_all = shared.waiting_bytes.fetch_add(bytes, Relaxed);
+        let fits = of_store < QUEUE_OF_STORE_MAX
+            && has_share(of_store, of_all, 1, QUEUE_MAX - RESERVED)
+            && has_share(bytes_of_store, bytes_of_all, bytes, QUEUE_BYTES_MAX);
+        if !fits {
+            queued.leave(shared);
             return Err(StoreError::Busy);
         }
-        // Counted before the committer can take it away again.
-        of_store.fetch_add(1, Relaxed);
-        of_all.fetch_add(bytes, Relaxed);
-        let (asked, wait) = ask(true);
-        let queued = self.order(Order::Operate(Queued { store: Arc::clone(&store), operation, bytes, asked }));
-        if queued.is_err() {
-            of_store.fetch_sub(1, Relaxed);
-            of_all.fetch_sub(bytes, Relaxed);
+        self.orders.try_send(Order::Operate(queued)).map(|()| wait).map_err(|error| match error {
+            TrySendError::Full(order) => {
+                self.take_back(order);
+                StoreError::Busy
+            }
+            TrySendError::Disconnected(order) => {
+                self.take_back(order);
+                StoreError::Unavailable
+            }
+        })
+    }
+
+    /// An order that was not taken.
+    fn take_back(&self, order: Order) {
+        if let Order::Operate(queued) = order {
+            queued.leave(&self.shared);
         }
-        queued.map(|()| wait)
     }
 
     /// Carries out an operation that changes something.
@@ -188,6 +218,13 @@ impl KeyValue for Embedded {
     async fn perform(&self, store: &str, operation: Operation) -> Answered {
         if operation.changes() { self.change(store, operation).await } else { self.look(store, &operation) }
     }
+}
+
+/// Whether a store that has so much may have `more`: no more than half of what the others leave, so that small changes of others
+/// find room, whatever a store asks for.
+fn has_share(of_store: usize, of_all: usize, more: usize, max: usize) -> bool {
+    let others = of_all.saturating_sub(of_store);
+    of_store.saturating_add(more) <= max.saturating_sub(others) / 2
 }
 
 fn check_names(stores: &[(String, StoreQuota)]) -> Result<(), OpenError> {

@@ -36,7 +36,7 @@ pub use operation::{
     Edit, KEY_BYTES_MAX, KEYS_PER_OPERATION_MAX, Listing, NAME_BYTES_MAX, OPERATION_BYTES_MAX, Operation,
     PAGE_KEYS_MAX, Reply, StoreQuota, StoreUsage, Stored, VALUE_BYTES_MAX,
 };
-pub use owned::Owned;
+pub use owned::OwnedStores;
 pub use remote::{Remote, RemoteLine};
 pub use serve::serve;
 pub use stores::Stores;

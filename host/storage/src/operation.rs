@@ -27,6 +27,8 @@ pub struct StoreQuota {
     pub keys_max: u64,
     /// Most bytes of all keys and values together. What the file needs beside them does not count.
     pub bytes_max: u64,
+    /// For how many milliseconds a number is kept that an increment begins; none: until it is deleted.
+    pub ttl_ms: Option<u64>,
 }
 
 impl StoreQuota {
@@ -36,6 +38,7 @@ impl StoreQuota {
         value_bytes_max: VALUE_BYTES_MAX,
         keys_max: u64::MAX,
         bytes_max: u64::MAX,
+        ttl_ms: None,
     };
 }
 

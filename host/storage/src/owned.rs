@@ -14,19 +14,19 @@ use crate::redis::Redis;
 
 /// The stores of a process. What no server has is in the file. Clones are the same stores.
 #[derive(Clone)]
-pub struct Owned {
+pub struct OwnedStores {
     embedded: Embedded,
     /// The stores that servers have, by their names.
     servers: Arc<RwLock<HashMap<String, Redis>>>,
 }
 
-impl From<Embedded> for Owned {
+impl From<Embedded> for OwnedStores {
     fn from(embedded: Embedded) -> Self {
         Self { embedded, servers: Arc::default() }
     }
 }
 
-impl Owned {
+impl OwnedStores {
     /// From now on these stores are in servers, and all others in the file.
     pub fn are_in(&self, servers: HashMap<String, Redis>) {
         *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers;
@@ -55,7 +55,7 @@ impl Owned {
     }
 }
 
-impl KeyValue for Owned {
+impl KeyValue for OwnedStores {
     async fn perform(&self, store: &str, operation: Operation) -> Answered {
         if self.waits_for(store, &operation) {
             self.begin(store, operation).await

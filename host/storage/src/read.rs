@@ -10,7 +10,7 @@ use crate::operation::{Listing, OPERATION_BYTES_MAX, Operation, PAGE_KEYS_MAX, R
 use crate::record::{DamagedRow, entry_key, read_entry, read_store};
 
 /// A page of a listing ends when this many bytes of keys and values were read for it: the engine keeps both together.
-const PAGE_READ_BYTES_MAX: usize = 8 << 20;
+const PAGE_READ_BYTES_MAX: usize = 2 << 20;
 /// A page of a listing ends when so many entries were looked at, of which some had expired.
 const PAGE_ROWS_MAX: usize = 10_000;
 

@@ -7,8 +7,8 @@ mod connect;
 mod line;
 mod place;
 mod refusal;
+mod shared;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::AtomicUsize;
@@ -19,10 +19,11 @@ use tokio::sync::mpsc;
 use wasmhost_base::redis_address::RedisAddress;
 
 use self::command::StoreKeys;
-use self::connect::Door;
+use self::connect::ServerDoor;
 pub use self::line::RedisLine;
 use self::line::{ASKED_MAX, Queued};
 use self::place::{GrantedStore, Place};
+use self::shared::ServerShared;
 use crate::asked::{Answered, Wait, ask};
 use crate::backend::KeyValue;
 use crate::committer::WallClock;
@@ -91,34 +92,10 @@ pub enum RedisOptionsError {
     Name,
 }
 
-/// What the handles and the line have in common.
-struct Shared {
-    grants: RwLock<HashMap<String, Arc<GrantedStore>>>,
-    waiting_bytes: Arc<AtomicUsize>,
-    prefix: String,
-    patience: Duration,
-    clock: Option<WallClock>,
-}
-
-impl Shared {
-    fn now(&self) -> Option<u64> {
-        self.clock.as_ref().map(|clock| clock())
-    }
-
-    fn granted(&self, name: &str) -> Result<Arc<GrantedStore>, StoreError> {
-        let grants = self.grants.read().unwrap_or_else(PoisonError::into_inner);
-        grants.get(name).cloned().ok_or_else(|| StoreError::NoSuchStore { name: name.to_owned() })
-    }
-
-    fn stores(&self) -> Vec<Arc<GrantedStore>> {
-        self.grants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
-    }
-}
-
 /// Stores in a server. Clones ask over the same connection.
 #[derive(Clone)]
 pub struct Redis {
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     questions: mpsc::Sender<Queued>,
 }
 
@@ -138,11 +115,11 @@ impl Redis {
             return Err(RedisOptionsError::Prefix);
         }
         let password = password.as_ref().map(|password| &*password.0);
-        let door =
-            Door::new(address, password, ca_pem.as_deref(), ASKED_MAX).map_err(RedisOptionsError::Certificates)?;
+        let door = ServerDoor::new(address, password, ca_pem.as_deref(), ASKED_MAX)
+            .map_err(RedisOptionsError::Certificates)?;
         let (sender, questions) = mpsc::channel(QUEUE_MAX);
         let waiting_bytes = Arc::default();
-        let shared = Arc::new(Shared { grants: RwLock::default(), waiting_bytes, prefix, patience, clock });
+        let shared = Arc::new(ServerShared { grants: RwLock::default(), waiting_bytes, prefix, patience, clock });
         let redis = Self { shared: Arc::clone(&shared), questions: sender };
         redis.grant(stores)?;
         Ok((redis, RedisLine { door, shared, questions }))

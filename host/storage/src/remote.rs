@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -23,17 +25,43 @@ const QUEUE_MAX: usize = 256;
 /// Questions are gathered into one write until it has so many bytes.
 const WRITE_BYTES: usize = 64 << 10;
 
+/// Bytes of questions that wait on this side.
+const QUEUE_BYTES_MAX: usize = 16 << 20;
+
 /// A question before it is sent.
 struct UnsentQuestion {
     store: String,
     operation: Operation,
     asked: Asked,
+    _room: QuestionRoom,
+}
+
+/// The room of a question that waits.
+struct QuestionRoom {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl QuestionRoom {
+    /// No more than half of what is free, so that small questions find room beside large ones.
+    fn take(all: &Arc<AtomicUsize>, bytes: usize) -> Result<Self, StoreError> {
+        let before = all.fetch_add(bytes, Relaxed);
+        let room = Self { all: Arc::clone(all), bytes };
+        if bytes <= QUEUE_BYTES_MAX.saturating_sub(before) / 2 { Ok(room) } else { Err(StoreError::Busy) }
+    }
+}
+
+impl Drop for QuestionRoom {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 /// Stores that another process has. Clones ask over the same socket.
 #[derive(Clone)]
 pub struct Remote {
     questions: mpsc::Sender<UnsentQuestion>,
+    waiting_bytes: Arc<AtomicUsize>,
     patience: Duration,
 }
 
@@ -47,7 +75,7 @@ impl Remote {
     /// Asks over this socket. Nothing moves unless the line [runs](RemoteLine::run), in the same event loop or another.
     pub fn new(stream: UnixStream, patience: Duration) -> (Self, RemoteLine) {
         let (sender, questions) = mpsc::channel(QUEUE_MAX);
-        (Self { questions: sender, patience }, RemoteLine { stream, questions })
+        (Self { questions: sender, waiting_bytes: Arc::default(), patience }, RemoteLine { stream, questions })
     }
 
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
@@ -56,8 +84,9 @@ impl Remote {
         if store.len() > NAME_BYTES_MAX {
             return Err(StoreError::NoSuchStore { name: store.to_owned() });
         }
+        let room = QuestionRoom::take(&self.waiting_bytes, operation.bytes())?;
         let (asked, wait) = ask(operation.changes());
-        let unsent = UnsentQuestion { store: store.to_owned(), operation, asked };
+        let unsent = UnsentQuestion { store: store.to_owned(), operation, asked, _room: room };
         self.questions.try_send(unsent).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,

@@ -1,6 +1,7 @@
 //! The side of a socket that has the stores: answers what one other process asks.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -9,8 +10,11 @@ use tokio::net::UnixStream;
 
 use crate::codec::{Messages, put_reply, question};
 use crate::error::StoreError;
-use crate::owned::Owned;
+use crate::owned::OwnedStores;
 use crate::remote::ASKED_MAX;
+
+/// Who has looked into the file for longer lets others have their turn.
+const LOOK_MAX: Duration = Duration::from_micros(100);
 
 /// Answers one process until it is gone. It may ask the stores that `may_ask` allows; of all others it hears that they are not
 /// there. Who changes a store, or asks one in a server, is answered when that is done, in any order; who only looks into the file is
@@ -18,13 +22,17 @@ use crate::remote::ASKED_MAX;
 ///
 /// # Errors
 /// When what it sends is no question; what the system says.
-pub async fn serve(mut stream: UnixStream, stores: impl Into<Owned>, may_ask: impl Fn(&str) -> bool) -> io::Result<()> {
+pub async fn serve(
+    mut stream: UnixStream,
+    stores: impl Into<OwnedStores>,
+    may_ask: impl Fn(&str) -> bool,
+) -> io::Result<()> {
     let stores = stores.into();
     let (mut read, mut write) = stream.split();
     let mut incoming = Messages::default();
     let mut changing = FuturesUnordered::new();
     loop {
-        let mut replies = Vec::new();
+        let (mut replies, mut looked_long) = (Vec::new(), false);
         tokio::select! {
             message = incoming.next(&mut read), if changing.len() < ASKED_MAX => {
                 let Some(message) = message? else { return Ok(()) };
@@ -36,13 +44,19 @@ pub async fn serve(mut stream: UnixStream, stores: impl Into<Owned>, may_ask: im
                     let told = stores.begin(&store, operation);
                     changing.push(async move { (number, told.await) });
                 } else {
+                    let began = Instant::now();
                     put_reply(&mut replies, number, &stores.embedded().look(&store, &operation));
+                    looked_long = began.elapsed() > LOOK_MAX;
                 }
             }
             Some((number, told)) = changing.next() => put_reply(&mut replies, number, &told),
         }
         if !replies.is_empty() {
             write.write_all(&replies).await?;
+        }
+        if looked_long {
+            // Others are answered in the same thread.
+            tokio::task::yield_now().await;
         }
     }
 }

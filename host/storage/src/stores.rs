@@ -3,7 +3,7 @@
 use crate::backend::KeyValue;
 use crate::error::StoreError;
 use crate::operation::{Operation, Reply};
-use crate::owned::Owned;
+use crate::owned::OwnedStores;
 use crate::remote::Remote;
 
 /// Where the stores of a process are.
@@ -13,7 +13,7 @@ pub enum Stores {
     #[default]
     None,
     /// This process has them.
-    Here(Owned),
+    Here(OwnedStores),
     /// In another process, behind a socket.
     Elsewhere(Remote),
 }

@@ -9,13 +9,20 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::engine::{BATCH, ENTRIES, EXPIRIES, META, STORES, TransactionError};
 use crate::error::StoreError;
 use crate::operation::{Edit, Operation, Reply, StoreQuota, StoreUsage};
-use crate::read::{StorePlace, stored};
+use crate::read::StorePlace;
 use crate::record::{
     DamagedRow, StoreRow, entry_key, expiry_key, read_entry, read_expiry_key, read_store, write_entry, write_store,
 };
 
 /// A write for which there is no room removes this many expired entries of its store before it looks again.
-const ROOM_ROWS: usize = 256;
+const ROOM_ROWS: usize = 1_024;
+/// It looks again at most so often; what has expired besides is removed by sweeps.
+const ROOM_ROUNDS: usize = 4;
+/// Bytes of the values that an operation takes the place of, or that are removed at once because they have expired: they are read
+/// and compared with their checksums while all other writers wait.
+const OLD_BYTES_MAX: usize = 32 << 20;
+/// Longest text of a number.
+const NUMBER_BYTES_MAX: usize = 20;
 
 /// What a key is to have.
 struct Effect<'a> {
@@ -99,17 +106,18 @@ impl<'t> Writing<'t> {
                 Ok(Reply::Written)
             }
             Operation::Increment { key, by } => {
-                let found = stored(&self.entries, &entry_key(store.number, key), self.now)?;
-                let number = found.as_ref().map_or(Ok(0), |found| read_number(&found.value))?;
+                let (number, expiry) = match self.number(&entry_key(store.number, key))? {
+                    Some(found) => found,
+                    // A new one expires as what guests set.
+                    None => (0, self.expiry(quota.ttl_ms)),
+                };
                 let number = number.checked_add(*by).ok_or(TransactionError::Refused(StoreError::Overflow))?;
-                let expiry = found.and_then(|found| found.expires_at).unwrap_or(0);
                 let to = Some((number.to_string().into_bytes().into(), expiry));
                 self.change(store, quota, &BTreeMap::from([(&**key, Effect { to })]))?;
                 Ok(Reply::Number(number))
             }
             Operation::Swap { expected, edit } => {
-                let found = stored(&self.entries, &entry_key(store.number, edit.key()), self.now)?;
-                if found.map(|found| found.version) != *expected {
+                if self.version(&entry_key(store.number, edit.key()))? != *expected {
                     return Ok(Reply::Swapped(false));
                 }
                 self.change(store, quota, &BTreeMap::from([(edit.key(), self.effect(edit))]))?;
@@ -124,8 +132,32 @@ impl<'t> Writing<'t> {
 
     fn effect<'a>(&self, edit: &'a Edit) -> Effect<'a> {
         let Edit::Set { value, ttl_ms, .. } = edit else { return Effect { to: None } };
-        let expiry = ttl_ms.map_or(0, |ttl| self.now.saturating_add(ttl).max(1));
-        Effect { to: Some((value.into(), expiry)) }
+        Effect { to: Some((value.into(), self.expiry(*ttl_ms))) }
+    }
+
+    /// When what is written now for so many milliseconds expires; 0: never.
+    fn expiry(&self, ttl_ms: Option<u64>) -> u64 {
+        ttl_ms.map_or(0, |ttl| self.now.saturating_add(ttl).max(1))
+    }
+
+    /// The number at a place, and its expiry, if it has not expired. A long value is none, and is not copied.
+    fn number(&self, at: &[u8]) -> Result<Option<(i64, u64)>, TransactionError> {
+        let Some(row) = self.entries.get(at)? else { return Ok(None) };
+        let found = read_entry(at, row.value())?;
+        if found.has_expired(self.now) {
+            return Ok(None);
+        }
+        if found.value.len() > NUMBER_BYTES_MAX {
+            return Err(TransactionError::Refused(StoreError::NotANumber));
+        }
+        Ok(Some((read_number(found.value)?, found.expiry)))
+    }
+
+    /// The version of the entry at a place, if it has not expired.
+    fn version(&self, at: &[u8]) -> Result<Option<u64>, TransactionError> {
+        let Some(row) = self.entries.get(at)? else { return Ok(None) };
+        let found = read_entry(at, row.value())?;
+        Ok((!found.has_expired(self.now)).then_some(found.version))
     }
 
     fn change(
@@ -135,6 +167,7 @@ impl<'t> Writing<'t> {
         effects: &BTreeMap<&str, Effect<'_>>,
     ) -> Result<(), TransactionError> {
         let mut row = self.row(store)?;
+        let mut rounds = 0;
         let planned = loop {
             let (planned, usage) = self.plan(store, effects, row.usage)?;
             let Some(refusal) = refusal(row.usage, usage, quota) else {
@@ -143,7 +176,8 @@ impl<'t> Writing<'t> {
             };
             let (removed, row_then) = self.remove_expired(store, row, ROOM_ROWS)?;
             row = row_then;
-            if removed == 0 {
+            rounds += 1;
+            if removed == 0 || rounds == ROOM_ROUNDS {
                 return Err(TransactionError::Refused(refusal));
             }
         };
@@ -178,6 +212,7 @@ impl<'t> Writing<'t> {
         mut usage: StoreUsage,
     ) -> Result<(Vec<Planned<'a>>, StoreUsage), TransactionError> {
         let mut planned = Vec::with_capacity(effects.len());
+        let mut old_bytes = 0_usize;
         for (key, effect) in effects {
             let at = entry_key(store.number, key);
             let old = match self.entries.get(&*at)? {
@@ -189,6 +224,13 @@ impl<'t> Writing<'t> {
             };
             if let Some((bytes, _)) = old {
                 usage = less(usage, key.len().saturating_add(bytes))?;
+                old_bytes = old_bytes.saturating_add(bytes);
+                if old_bytes > OLD_BYTES_MAX {
+                    return Err(TransactionError::Refused(StoreError::TooLarge {
+                        bytes: old_bytes,
+                        max: OLD_BYTES_MAX,
+                    }));
+                }
             }
             if let Some((value, _)) = &effect.to {
                 usage.keys = usage.keys.saturating_add(1);
@@ -237,12 +279,17 @@ impl<'t> Writing<'t> {
         // Looked at before anything is removed: a damaged row leaves all as it is.
         let mut usage = row.usage;
         let mut places = Vec::with_capacity(expired.len());
+        let mut bytes = 0_usize;
         for found in &expired {
+            if bytes > OLD_BYTES_MAX {
+                break;
+            }
             let (_, key) = read_expiry_key(found)?;
             let at = entry_key(store.number, std::str::from_utf8(key).map_err(|_| DamagedRow)?);
             let entry = self.entries.get(&*at)?.ok_or(DamagedRow)?;
             let entry = read_entry(&at, entry.value())?;
             usage = less(usage, key.len().saturating_add(entry.value.len()))?;
+            bytes = bytes.saturating_add(entry.value.len());
             places.push(at);
         }
         row.usage = usage;
@@ -250,10 +297,10 @@ impl<'t> Writing<'t> {
             self.expiries.remove(&**found)?;
             self.entries.remove(&**at)?;
         }
-        if !expired.is_empty() {
+        if !places.is_empty() {
             self.changed.insert(store.name.to_owned(), row);
         }
-        Ok((expired.len(), row))
+        Ok((places.len(), row))
     }
 }
 

@@ -22,8 +22,13 @@ use wasmhost_storage::{Closing, Embedded, KeyValue, Redis, Remote, StoreFile, St
 use crate::redis_server::RedisServer;
 
 /// Room for everything that is not about room.
-pub const ROOMY: StoreQuota =
-    StoreQuota { key_bytes_max: 1_024, value_bytes_max: 4 << 20, keys_max: 1_000_000, bytes_max: 1 << 30 };
+pub const ROOMY: StoreQuota = StoreQuota {
+    key_bytes_max: 1_024,
+    value_bytes_max: 4 << 20,
+    keys_max: 1_000_000,
+    bytes_max: 1 << 30,
+    ttl_ms: None,
+};
 /// No answer takes so long, also beside other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -8,7 +8,8 @@ use wasmhost_storage::{Edit, KeyValue, Listing, Operation, Reply, StoreError, St
 
 use crate::{Clients, ROOMY, World};
 
-const QUOTA: StoreQuota = StoreQuota { keys_max: 6, bytes_max: 60, key_bytes_max: 3, value_bytes_max: 20 };
+const QUOTA: StoreQuota =
+    StoreQuota { keys_max: 6, bytes_max: 60, key_bytes_max: 3, value_bytes_max: 20, ttl_ms: None };
 
 /// A step: time passes, or something is asked. Versions are those that the model has for a key, if `right`.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::server::Control;
 pub(crate) use self::socket::bind;
+use crate::schedules::LastRun;
 
 /// What a command asks of the primary.
 pub(crate) enum ControlOrder {
@@ -15,6 +16,8 @@ pub(crate) enum ControlOrder {
     Reload(oneshot::Sender<()>),
     /// To stop as after `SIGTERM`.
     Stop,
+    /// To run this schedule of this app; the other end hears how that ended, or why it was not begun.
+    RunSchedule { app: String, schedule: String, ended: oneshot::Sender<Result<LastRun, String>> },
 }
 
 /// Orders that may wait for the primary.

@@ -12,6 +12,7 @@ use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
+use crate::schedules::ScheduleRow;
 use crate::shutdown::Phase;
 use crate::stores::StoresView;
 
@@ -68,6 +69,8 @@ pub struct AppRow {
     pub behind: Vec<u16>,
     /// Why it could not be loaded the last time, and a way out.
     pub error: Option<(String, String)>,
+    /// Its schedules.
+    pub(crate) schedules: Vec<ScheduleRow>,
     /// Loads that failed.
     pub failed_loads: u64,
 }

@@ -13,6 +13,7 @@ mod listening;
 mod loader;
 pub mod primary;
 pub mod process;
+mod schedules;
 mod service_manager;
 pub mod shutdown;
 mod stores;

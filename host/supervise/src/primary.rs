@@ -19,6 +19,9 @@ mod liveness;
 mod place;
 mod reading;
 mod reload;
+mod schedule_file;
+mod scheduled;
+mod scheduling;
 mod serving;
 mod state;
 mod unpublished;
@@ -52,6 +55,7 @@ use self::host_listeners::HostListeners;
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
+use self::scheduling::Scheduling;
 use self::state::Primary;
 use self::unpublished::Unpublished;
 use crate::admin;
@@ -152,7 +156,7 @@ async fn run_on<B: Backend>(
         None => None,
     };
 
-    let tls = bootstrap.tls.take();
+    let (tls, bootstrap_schedules) = (bootstrap.tls.take(), bootstrap.schedules.take());
     let listening = bootstrap.listen()?;
     let (listeners, mut looked) = HostListeners::new(&config, tls, &backend).map_err(system("make ready for TLS"))?;
     let shown = listening.addresses.iter().map(|(address, listen)| address.shown(listeners.number(listen).1));
@@ -168,6 +172,7 @@ async fn run_on<B: Backend>(
     });
     let acceptors = Acceptors::new(doors.collect());
     let divisions = make_divisions(groups, (&backend, &apps), &config, &admission)?;
+    let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
     let (reload, mut read) = Reload::new(config.addresses().cloned().collect());
     let mut primary = Primary {
         backend,
@@ -176,6 +181,7 @@ async fn run_on<B: Backend>(
         only,
         unpublished: Unpublished::default(),
         reload,
+        scheduling,
         listeners,
         admission,
         spawner,
@@ -206,10 +212,12 @@ async fn run_on<B: Backend>(
         done: &mut done,
         read: &mut read,
         looked: &mut looked,
+        runs: &mut runs,
         signals: &mut signals,
         spawner: Some(pin!(watched.ended())),
     };
     let ended = primary.serve(acceptors, &addresses, ears).await;
+    primary.end_runs(&mut runs).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
     drop(primary);
@@ -383,12 +391,17 @@ impl<B: Backend> Primary<B> {
                     // Who asked may have left.
                     let _ = begun.send(());
                 }
+                Heard::Command(ControlOrder::RunSchedule { app, schedule, ended }) if announced && !draining => {
+                    self.run_schedule(&app, &schedule, ended);
+                }
                 // It is not served, or has stopped already: its end tells who asked.
-                Heard::Command(ControlOrder::Reload(_)) => {}
+                Heard::Command(ControlOrder::Reload(_) | ControlOrder::RunSchedule { .. }) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
                 Heard::LookedAtTls(look) => self.on_tls_look(look),
+                Heard::RunEnded(ended) => self.on_run_ended(ended),
+                Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
@@ -430,6 +443,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::Respawn, self.respawns.keys().next().copied()),
             (DueTask::Beat, beat),
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
+            (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::ServiceManager, self.service_manager.due_at()),
         ]
     }
@@ -480,6 +494,7 @@ impl<B: Backend> Primary<B> {
             tracing::info!(target: log::LISTENING, workers, apps, max_connections, "listening on {addresses}");
             self.load_ahead();
         }
+        self.follow_schedules();
         if !self.config.acme().is_empty() {
             // The authority asks this host for proof: not before it listens.
             let (spawner, changed) = (Arc::clone(&self.spawner), Rc::clone(&self.acme_changed));

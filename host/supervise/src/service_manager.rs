@@ -92,8 +92,7 @@ impl ServiceManager {
         let Some(socket) = &self.socket else { return true };
         match socket.send(message.as_bytes()) {
             Ok(_) => true,
-            // It has not read the last ones yet.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if !is_gone(&error) => false,
             Err(error) => {
                 tracing::warn!("the service manager hears no more of this host: {error}");
                 *self = Self::default();
@@ -101,6 +100,12 @@ impl ServiceManager {
             }
         }
     }
+}
+
+/// Whether nobody will ever hear it. (Else it has not read the last ones yet, or the system has no memory just now.)
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotConnected, NotFound};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | NotConnected | NotFound)
 }
 
 /// A path, or `@` and a name that is in no file system (unix(7)).

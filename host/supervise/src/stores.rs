@@ -2,6 +2,7 @@
 //! threads of it ask in place, and each worker process asks over a socket of its own, behind which a thread answers. A process may
 //! ask only for the stores of its apps, whatever runs in it, and knows no password of a server.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,9 +17,9 @@ use tokio::sync::{Semaphore, mpsc};
 use wasmhost_base::heap;
 use wasmhost_base::redis_address::RedisAddress;
 use wasmhost_config::{App, Config, StoreLimits, StoreSettings};
-use wasmhost_sandbox::{Services, capabilities};
+use wasmhost_sandbox::{HostServices, capabilities};
 use wasmhost_storage::{
-    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, Owned, Redis, RedisLine, RedisOptions, RedisPassword,
+    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, OwnedStores, Redis, RedisLine, RedisOptions, RedisPassword,
     Reply, StoreError, StoreFile, StoreOptions, StoreQuota, StoreUsage, Stores, serve,
 };
 
@@ -33,7 +34,7 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the apps of a host are granted. Pure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct GrantedStores {
+struct StoreGrants {
     limits: BTreeMap<String, StoreLimits>,
     /// Those of them that servers have.
     servers: BTreeMap<String, RedisAddress>,
@@ -41,7 +42,7 @@ struct GrantedStores {
     by_group: BTreeMap<Option<String>, BTreeSet<String>>,
 }
 
-impl GrantedStores {
+impl StoreGrants {
     /// Without stores of servers that the host does not ask: a reading that names one waits for a restart, and takes nothing from
     /// apps that go on as they were.
     fn of<'a>(apps: impl IntoIterator<Item = &'a App>, asks: impl Fn(&RedisAddress) -> bool) -> Self {
@@ -82,6 +83,7 @@ impl GrantedStores {
             value_bytes_max: usize::try_from(limits.value_bytes_max).unwrap_or(usize::MAX),
             keys_max: limits.keys_max,
             bytes_max: limits.bytes_max,
+            ttl_ms: limits.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
         };
         let is_there = |(store, _): &(&String, &StoreLimits)| self.servers.get(*store) == server;
         self.limits.iter().filter(is_there).map(|(store, limits)| (store.clone(), quota(limits))).collect()
@@ -100,16 +102,18 @@ struct StoreLine {
 
 /// The stores of a host that has some.
 pub(crate) struct StoreOwner {
-    owned: Owned,
+    owned: OwnedStores,
     servers: Vec<(RedisAddress, Redis)>,
-    granted: Arc<RwLock<GrantedStores>>,
+    granted: Arc<RwLock<StoreGrants>>,
     lines: mpsc::Sender<StoreLine>,
+    /// New grants were asked for, and it is not known whether they hold.
+    is_unsure: Cell<bool>,
 }
 
 /// The stores as the status page shows them.
 pub(crate) struct StoresView {
     embedded: Embedded,
-    granted: Arc<RwLock<GrantedStores>>,
+    granted: Arc<RwLock<StoreGrants>>,
 }
 
 impl StoresView {
@@ -128,6 +132,7 @@ impl StoresView {
 
 /// What is waited for at the end.
 pub(crate) struct StoresEnd {
+    embedded: Embedded,
     closing: Closing,
     thread: JoinHandle<()>,
 }
@@ -142,22 +147,23 @@ impl StoreOwner {
         commands: Option<UnixListener>,
         config: &Config,
     ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
-        let granted = GrantedStores::of(config.apps.iter().map(|app| &**app), |_| true);
+        let granted = StoreGrants::of(config.apps.iter().map(|app| &**app), |_| true);
         let path = file.path().to_owned();
         let (embedded, closing) = Embedded::start(file, granted.quotas(None), StoreOptions::default())?;
-        let owned = Owned::from(embedded);
+        let owned = OwnedStores::from(embedded);
         let (servers, server_lines) = servers(&config.stores)?;
         follow_servers(&owned, &servers, &granted)?;
         let granted = Arc::new(RwLock::new(granted));
         let (lines, asked) = mpsc::channel(LINES_MAX);
         let thread = answer_in_thread(asked, commands, server_lines, owned.clone(), Arc::clone(&granted));
         let thread = thread.map_err(|source| OpenError::Io { file: path, source })?;
-        Ok((Rc::new(Self { owned, servers, granted, lines }), StoresEnd { closing, thread }))
+        let end = StoresEnd { embedded: owned.embedded().clone(), closing, thread };
+        Ok((Rc::new(Self { owned, servers, granted, lines, is_unsure: Cell::new(false) }), end))
     }
 
     /// For guests of this process.
-    pub(crate) fn services(&self) -> Services {
-        Services { stores: Stores::Here(self.owned.clone()) }
+    pub(crate) fn services(&self) -> HostServices {
+        HostServices { stores: Stores::Here(self.owned.clone()) }
     }
 
     /// For the status page.
@@ -195,16 +201,19 @@ impl StoreOwner {
         self.follow(self.granted_to(&apps)).await
     }
 
-    fn granted_to(&self, apps: &[Arc<App>]) -> GrantedStores {
+    fn granted_to(&self, apps: &[Arc<App>]) -> StoreGrants {
         let asks = |address: &RedisAddress| self.servers.iter().any(|(server, _)| server == address);
-        GrantedStores::of(apps.iter().map(|app| &**app), asks)
+        StoreGrants::of(apps.iter().map(|app| &**app), asks)
     }
 
-    async fn follow(&self, granted: GrantedStores) -> Result<(), StoreError> {
-        if *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
+    async fn follow(&self, granted: StoreGrants) -> Result<(), StoreError> {
+        if !self.is_unsure.get() && *self.granted.read().unwrap_or_else(PoisonError::into_inner) == granted {
             return Ok(());
         }
+        // Until it is said to be done, nobody knows what holds.
+        self.is_unsure.set(true);
         self.owned.embedded().grant(granted.quotas(None)).await?;
+        self.is_unsure.set(false);
         follow_servers(&self.owned, &self.servers, &granted).map_err(|_| StoreError::Invalid)?;
         *self.granted.write().unwrap_or_else(PoisonError::into_inner) = granted;
         Ok(())
@@ -212,8 +221,9 @@ impl StoreOwner {
 }
 
 impl StoresEnd {
-    /// Waits until the file is closed, once nobody asks any more.
+    /// Has the file closed, although the status page could still ask, and waits for that.
     pub(crate) fn wait(self) {
+        self.embedded.close();
         let until = Instant::now() + CLOSED_WITHIN;
         while !(self.thread.is_finished() && self.closing.is_over()) {
             if Instant::now() >= until {
@@ -244,7 +254,11 @@ fn servers(stores: &[StoreSettings]) -> Result<(Vec<(RedisAddress, Redis)>, Vec<
 }
 
 /// Grants each server its stores, and has them asked there.
-fn follow_servers(owned: &Owned, servers: &[(RedisAddress, Redis)], granted: &GrantedStores) -> Result<(), OpenError> {
+fn follow_servers(
+    owned: &OwnedStores,
+    servers: &[(RedisAddress, Redis)],
+    granted: &StoreGrants,
+) -> Result<(), OpenError> {
     let mut are_in = HashMap::new();
     for (address, redis) in servers {
         let quotas = granted.quotas(Some(address));
@@ -264,8 +278,8 @@ fn answer_in_thread(
     mut lines: mpsc::Receiver<StoreLine>,
     commands: Option<UnixListener>,
     server_lines: Vec<RedisLine>,
-    owned: Owned,
-    granted: Arc<RwLock<GrantedStores>>,
+    owned: OwnedStores,
+    granted: Arc<RwLock<StoreGrants>>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("store-lines".to_owned()).spawn(move || {
@@ -285,7 +299,7 @@ fn answer_in_thread(
 }
 
 /// Answers `wasmhost kv`, which may ask for all stores that are granted: the socket is this user's alone.
-async fn answer_commands(commands: UnixListener, owned: Owned) {
+async fn answer_commands(commands: UnixListener, owned: OwnedStores) {
     let commands = match tokio::net::UnixListener::from_std(commands) {
         Ok(commands) => commands,
         Err(error) => return tracing::error!(%error, "`wasmhost kv` cannot reach this host"),
@@ -310,7 +324,7 @@ async fn answer_commands(commands: UnixListener, owned: Owned) {
 }
 
 /// Answers one process until it is gone.
-async fn answer(line: StoreLine, owned: Owned, granted: Arc<RwLock<GrantedStores>>) {
+async fn answer(line: StoreLine, owned: OwnedStores, granted: Arc<RwLock<StoreGrants>>) {
     let StoreLine { socket, group } = line;
     let may_ask = |store: &str| granted.read().unwrap_or_else(PoisonError::into_inner).allow(group.as_ref(), store);
     let answered = match tokio::net::UnixStream::from_std(socket) {
@@ -349,7 +363,7 @@ mod tests {
     #[test]
     fn a_group_may_ask_for_the_stores_of_its_apps_alone() {
         let apps = [app("a", None, &["a", "links"]), app("b", Some("g"), &["b", "links"]), app("c", Some("h"), &[])];
-        let granted = GrantedStores::of(&apps, |_| true);
+        let granted = StoreGrants::of(&apps, |_| true);
         let (g, h, other) = (Some("g".to_owned()), Some("h".to_owned()), Some("other".to_owned()));
         for (group, store, expected) in [
             (None, "a", true),
@@ -403,8 +417,8 @@ mod tests {
 
     #[test]
     fn what_is_granted_goes_on_until_the_new_grants_alone_count() {
-        let before = GrantedStores::of(&[app("a", None, &["a"])], |_| true);
-        let after = GrantedStores::of(&[app("a", None, &["b"])], |_| true);
+        let before = StoreGrants::of(&[app("a", None, &["a"])], |_| true);
+        let after = StoreGrants::of(&[app("a", None, &["b"])], |_| true);
         let both = after.clone().with(&before);
         assert!(both.allow(None, "a") && both.allow(None, "b"));
         assert!(!after.allow(None, "a"));
@@ -422,11 +436,11 @@ mod tests {
             app
         };
         let asks = |address: &RedisAddress| address.port == 1;
-        let before = GrantedStores::of(&[on("redis://127.0.0.1:1")], asks);
-        let after = GrantedStores::of(&[on("redis://127.0.0.1:2")], asks);
-        assert_eq!(after, GrantedStores::default());
+        let before = StoreGrants::of(&[on("redis://127.0.0.1:1")], asks);
+        let after = StoreGrants::of(&[on("redis://127.0.0.1:2")], asks);
+        assert_eq!(after, StoreGrants::default());
         assert_eq!(after.with(&before), before);
         // While an app has both, the first counts.
-        assert_eq!(GrantedStores::of(&[on("redis://127.0.0.1:1"), on("redis://127.0.0.1:2")], asks), before);
+        assert_eq!(StoreGrants::of(&[on("redis://127.0.0.1:1"), on("redis://127.0.0.1:2")], asks), before);
     }
 }

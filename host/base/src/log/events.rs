@@ -15,6 +15,9 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("recycle", "an instance is replaced: worker, generation, fault"),
     ("certificate issued", "an authority has given a certificate by ACME: names, file"),
     ("certificate not issued", "it has not: names, authority, reason, retry_s (when it is asked again)"),
+    ("schedule ended", "a run of a schedule is done: app, schedule, outcome, status, elapsed_ms"),
+    ("schedule failed", "a run of a schedule has not gone well: the same, and detail"),
+    ("schedule left out", "times of a schedule were not run: app, schedule, times, reason"),
     (
         "request",
         "a line of the access log: worker, request, peer, method, path, status, bytes, elapsed_ms, cpu_us, ending",

@@ -14,6 +14,7 @@ use crate::{
     Mistake, Needs, Source, WorkerKind, build, changed_host_settings, read_again, read_apps_again, schema, show,
 };
 
+mod stores;
 mod trust;
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -595,31 +596,6 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         "[defaults.limits]\nx = 1",
     ] {
         assert!(!accepts(&schema, &wrong.parse()?), "{wrong}");
-    }
-    Ok(())
-}
-
-#[test]
-fn what_is_said_of_stores_holds_for_the_apps_that_name_them_and_mistakes_have_their_places() -> TestResult {
-    let text = "data-dir = \"d\"\n[[store]]\nname = \"links\"\nkeys-max = 5\n[defaults.limits]\nstore-keys = 9\n[[app]]\nname = \"a\"\ncomponent = \"a.wasm\"\nstores = [\"own\", \"b=links\"]\n";
-    let read = read_in(folder(text).path(), &[]).map_err(|mistakes| format!("{mistakes:?}"))?;
-    let stores: Vec<_> =
-        read.apps[0].grants.stores.iter().map(|grant| (grant.store.as_str(), grant.limits.keys_max)).collect();
-    assert_eq!(stores, [("a/own", 9), ("links", 5)]);
-    for (from, to, expected) in [
-        ("b=links", "b=lniks", "no `[[store]]` has the name `lniks`, is `links` meant?"),
-        ("data-dir = \"d\"", "", "needs `data-dir`"),
-        ("name = \"links\"\n", "", "this store has no name"),
-        ("keys-max = 5", "keys-max = 0", "must be a whole number, at least 1"),
-        ("keys-max = 5", "key-max = 5", "unknown key `key-max`, is `keys-max` meant?"),
-        ("keys-max = 5", "value-max = \"5MiB\"", "must be 4MiB at most"),
-        ("[[store]]", "[store]", "`store` must be a list of tables"),
-        ("keys-max = 5", "[[store]]\nname = \"links\"", "two stores have the name `links`"),
-        ("\"own\"", "\"o/n\"", "the name of a store must be 1 to 63"),
-    ] {
-        let mistakes = read_in(folder(&text.replacen(from, to, 1)).path(), &[]).expect_err(to);
-        let found = mistakes.iter().any(|mistake| mistake.to_string().contains(expected));
-        assert!(found, "{to}: {mistakes:?}");
     }
     Ok(())
 }

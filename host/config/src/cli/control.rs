@@ -1,6 +1,6 @@
-//! What can be typed for hosts that run: `ps`, `status`, `reload`, `stop`.
+//! What can be typed for hosts that run: `ps`, `status`, `reload`, `stop`, `schedule`.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 /// Flags of `wasmhost ps`.
 #[derive(Debug, Args)]
@@ -32,4 +32,30 @@ pub struct StopArgs {
     /// Which.
     #[command(flatten)]
     pub host: HostArgs,
+}
+
+/// Flags of `wasmhost schedule`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 the run is done (the app answered with a status below 400), 1 it has failed, or there is no such host or
+schedule; 2 wrong usage.")]
+pub struct ScheduleArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ScheduleCommand,
+}
+
+/// What to do with a schedule of a host that runs.
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    /// Have it run now, beside its times, and wait for the outcome.
+    Run {
+        /// The app.
+        app: String,
+        /// The schedule.
+        schedule: String,
+        /// Which host.
+        #[command(flatten)]
+        host: HostArgs,
+    },
 }

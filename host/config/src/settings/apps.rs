@@ -2,6 +2,7 @@
 
 use crate::draft::{AppDraft, put};
 use crate::parse;
+use crate::service::{SERVICES_MAX, Service};
 use crate::shown::{self, Shown};
 
 use super::entry::{Form, Setting, Takes, app, app_list};
@@ -51,6 +52,19 @@ pub(super) const ONE_APP_ONLY: &[Setting] = &[
                 Ok(())
             },
             |app| shown::list(app.routes.iter().cloned()),
+        ),
+    },
+    Setting {
+        name: "services",
+        key: "services",
+        form: Form::Text("[NAME=]APP"),
+        default: None,
+        help: "Other apps of the file that the app may call, each by a name: with `users=accounts`, a request to `http://users.wasmhost.internal/` goes to the app `accounts`",
+        takes: Takes::Lines { most: SERVICES_MAX, beyond: "services at most" },
+        of: app_list(
+            |draft| draft.app.services.clear(),
+            |draft, text| Service::parse(text).map(|service| draft.app.services.push(service)),
+            |app| shown::list(app.services.iter().map(Service::shown)),
         ),
     },
 ];

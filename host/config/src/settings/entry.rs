@@ -3,8 +3,9 @@
 
 use crate::draft::{AppDraft, HostDraft, StoreDraft};
 use crate::listener::ListenerDraft;
+use crate::schedule::ScheduleDraft;
 use crate::shown::Shown;
-use crate::{App, Config, ListenerConfig, StoreSettings};
+use crate::{App, Config, ListenerConfig, ScheduleSettings, StoreSettings};
 
 /// A setting: the flag `--NAME`, the variable `WASMHOST_NAME` with underscores, and a key of `wasmhost.toml`. (Those of
 /// `settings::FILE_ONLY` and [`super::ONE_APP_ONLY`] are keys alone.)
@@ -90,6 +91,8 @@ pub(crate) enum Of {
     Store(SettingAccess<StoreDraft, StoreSettings>),
     /// Each app's.
     App(SettingAccess<AppDraft, App>),
+    /// Of an app's schedules, in an `[[app.schedule]]`.
+    Schedule(SettingAccess<ScheduleDraft, ScheduleSettings>),
     /// Each app's, declared by a capability, with its check.
     Capability(fn(&str) -> Result<(), String>),
 }
@@ -134,6 +137,14 @@ pub(super) const fn listener_list(
     get: fn(&ListenerConfig) -> Shown,
 ) -> Of {
     Of::Listener(SettingAccess { set, clear, get })
+}
+
+/// A setting of a schedule.
+pub(super) const fn schedule(
+    set: fn(&mut ScheduleDraft, &str) -> Result<(), String>,
+    get: fn(&ScheduleSettings) -> Shown,
+) -> Of {
+    Of::Schedule(SettingAccess { set, clear: |_| (), get })
 }
 
 /// A setting of a store that apps share.
@@ -205,9 +216,9 @@ impl Setting {
         matches!(self.of, Of::Store(_)) && matches!(self.key, "backend" | "password")
     }
 
-    /// Whether it is of an app; otherwise of the host, of its addresses, or of stores.
+    /// Whether it is of an app; otherwise of the host, of its addresses, of stores, or of a schedule.
     pub fn is_of_app(&self) -> bool {
-        !matches!(self.of, Of::Host(_) | Of::Listener(_) | Of::Store(_))
+        matches!(self.of, Of::App(_) | Of::Capability(_))
     }
 
     /// Whether it is of addresses, and may stand in a `[[listener]]`, too.

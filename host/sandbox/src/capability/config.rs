@@ -11,7 +11,7 @@ use wasmtime::component::{Accessor, ComponentType, Linker, Lower};
 
 use wasmhost_config::{App, Declaration, Form, Interface, Needs, Setting, Takes, Versions};
 
-use super::moments::{Capability, Holds, Services};
+use super::moments::{Capability, Holds, HostServices};
 use crate::source::Problem;
 
 pub(crate) struct ConfigStore;
@@ -107,7 +107,7 @@ impl Capability for ConfigStore {
         Ok(())
     }
 
-    fn configure(app: &App, _: &Services) -> Result<Self::Part, Problem> {
+    fn configure(app: &App, _: &HostServices) -> Result<Self::Part, Problem> {
         let secrets = app.grants.env.iter().filter(|variable| variable.source.is_some());
         let secrets = secrets.map(|secret| (secret.name.clone(), secret.value.clone()));
         // Of one name, the last counts.

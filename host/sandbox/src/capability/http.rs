@@ -5,7 +5,7 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Declaration, HostPattern, Interface, Needs, Port};
 
-use super::moments::{Capability, Holds, Services};
+use super::moments::{Capability, Holds, HostServices};
 use super::wasi::{BOTH, P2, P3};
 use crate::response_p2;
 use crate::source::Problem;
@@ -46,7 +46,7 @@ impl Capability for Http {
         Ok(())
     }
 
-    fn configure(_: &App, _: &Services) -> Result<(), Problem> {
+    fn configure(_: &App, _: &HostServices) -> Result<(), Problem> {
         Ok(())
     }
 

@@ -31,9 +31,9 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Declaration, Interface, Needs, Versions};
 
-use self::granted::GrantedStores;
+use self::granted::AppStores;
 pub(super) use self::granted::KeyValueStores;
-use super::moments::{Capability, Holds, Services};
+use super::moments::{Capability, Holds, HostServices};
 use crate::source::Problem;
 
 /// The versions of it; each comes before a release.
@@ -56,8 +56,8 @@ impl Capability for KeyValueStores {
         needs: stores,
     }];
     /// None where the app has no store: such apps share nothing that an instance would count.
-    type Part = Option<Arc<GrantedStores>>;
-    type Held = Option<Arc<GrantedStores>>;
+    type Part = Option<Arc<AppStores>>;
+    type Held = Option<Arc<AppStores>>;
 
     fn link<S: Holds<Self>>(linker: &mut Linker<S>, concurrent: bool) -> wasmtime::Result<()> {
         dialects::link(linker)?;
@@ -66,9 +66,9 @@ impl Capability for KeyValueStores {
         if concurrent { spin::link_concurrent(linker) } else { Ok(()) }
     }
 
-    fn configure(app: &App, services: &Services) -> Result<Self::Part, Problem> {
+    fn configure(app: &App, services: &HostServices) -> Result<Self::Part, Problem> {
         let granted = &app.grants.stores;
-        Ok((!granted.is_empty()).then(|| Arc::new(GrantedStores::new(granted, &services.stores))))
+        Ok((!granted.is_empty()).then(|| Arc::new(AppStores::new(granted, &services.stores))))
     }
 
     fn prepare(part: &Self::Part) -> Self::Held {

@@ -16,7 +16,7 @@ use crate::source::Problem;
 
 /// What the capabilities of a process's guests use of the host.
 #[derive(Clone, Default)]
-pub struct Services {
+pub struct HostServices {
     /// Where stores are.
     pub stores: Stores,
 }
@@ -37,7 +37,7 @@ pub(crate) trait Capability: Sized + 'static {
     ///
     /// # Errors
     /// Why the app cannot be loaded.
-    fn configure(app: &App, services: &Services) -> Result<Self::Part, Problem>;
+    fn configure(app: &App, services: &HostServices) -> Result<Self::Part, Problem>;
 
     /// Makes what a new store holds; on a request's path, where the app has a fresh instance for each: it does not wait, and
     /// allocates nothing that the part can hold in its place.

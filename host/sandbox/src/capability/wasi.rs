@@ -5,7 +5,7 @@ use wasmtime::component::Linker;
 
 use wasmhost_config::{App, Declaration, Interface, Needs, Versions};
 
-use super::moments::{Capability, Holds, Services};
+use super::moments::{Capability, Holds, HostServices};
 use crate::source::Problem;
 
 pub(crate) struct Wasi;
@@ -102,7 +102,7 @@ impl Capability for Wasi {
         Ok(())
     }
 
-    fn configure(_: &App, _: &Services) -> Result<(), Problem> {
+    fn configure(_: &App, _: &HostServices) -> Result<(), Problem> {
         Ok(())
     }
 

@@ -14,11 +14,11 @@ use wasmhost_base::hops;
 
 use super::body::{Attention, BodySent, Download, OutgoingUpload};
 use super::connect::{self, Connected};
-use super::http2::{Member, Refusal};
+use super::http2::{Processing, StreamMember};
 use super::kept::{OpenConnection, hint_of};
 use super::payers::Payer;
 use super::places::AtPlace;
-use super::target::{Destination, Place};
+use super::target::{Destination, UpstreamPlace};
 use super::times::{Times, after, late};
 use super::worker::Outbound;
 use crate::bounds::ConnectionUse;
@@ -32,17 +32,17 @@ const TRIED_MAX: usize = 4;
 pub(super) type Response = http::Response<WasiBody>;
 
 /// The connection of an exchange.
-pub(super) enum Way {
+pub(super) enum OutgoingWay {
     /// HTTP/1.1: it has the connection alone.
     Alone(OpenConnection),
     /// HTTP/2.
-    Shared(Member),
+    Shared(StreamMember),
 }
 
 /// An exchange whose response has begun.
 pub(super) struct Begun {
     pub(super) response: Response,
-    pub(super) way: Way,
+    pub(super) way: OutgoingWay,
     /// For how long the upstream says that it keeps the connection.
     pub(super) keep_hint: Option<Duration>,
     pub(super) sent: watch::Receiver<BodySent>,
@@ -51,13 +51,13 @@ pub(super) struct Begun {
 }
 
 /// Why an exchange did not begin.
-pub(super) enum Failed {
+pub(super) enum NotBegun {
     With(Error),
     /// The request that pays has no more CPU time.
     NoCpuTime,
 }
 
-impl From<Error> for Failed {
+impl From<Error> for NotBegun {
     fn from(error: Error) -> Self {
         Self::With(error)
     }
@@ -65,27 +65,27 @@ impl From<Error> for Failed {
 
 /// A request without an answer.
 struct Unanswered {
-    failed: Failed,
+    failed: NotBegun,
     /// What the upstream has done with it.
-    refusal: Refusal,
+    processing: Processing,
     /// The request, if nothing of it was sent.
     unsent: Option<http::Request<OutgoingUpload>>,
 }
 
 impl Unanswered {
-    fn of(failed: Failed) -> Self {
-        Self { failed, refusal: Refusal::Request, unsent: None }
+    fn of(failed: NotBegun) -> Self {
+        Self { failed, processing: Processing::Request, unsent: None }
     }
 
     fn by(mut failed: hyper::client::conn::TrySendError<http::Request<OutgoingUpload>>) -> Self {
         let unsent = failed.take_message();
         let error = failed.into_error();
-        Self { refusal: Refusal::of(&error), failed: Failed::With(error.into()), unsent }
+        Self { processing: Processing::of(&error), failed: NotBegun::With(error.into()), unsent }
     }
 }
 
 /// A head, the connection that it came on, and what is known of the request's body.
-type Answered = (http::Response<hyper::body::Incoming>, Way, watch::Receiver<BodySent>);
+type AnsweredHead = (http::Response<hyper::body::Incoming>, OutgoingWay, watch::Receiver<BodySent>);
 
 /// An exchange up to the head of its response.
 #[derive(Clone, Copy)]
@@ -109,18 +109,21 @@ impl Beginning<'_> {
         request: http::Request<WasiBody>,
         trail: HeaderValue,
         payer: &Arc<Payer>,
-    ) -> Result<Begun, Failed> {
+    ) -> Result<Begun, NotBegun> {
         let Self { outbound, destination, times, attention, whose } = self;
         let grant = outbound.grant(&destination.asked(request.method()), whose)?;
-        let at = outbound.at(&Place { target: destination.target.clone(), grant });
+        let at = outbound.at(&UpstreamPlace { target: destination.target.clone(), grant });
         let turn = self.turn(&at).await?;
         let mut request = request.map(|body| OutgoingUpload::new(body, attention));
         request.headers_mut().insert(hops::FIELD, trail);
-        let mut may_use_kept = KEPT_TRIED_MAX;
+        let (mut may_use_kept, mut was_refused) = (KEPT_TRIED_MAX, false);
         for tried in 1.. {
             let there = match may_use_kept {
                 0 => None,
-                _ => at.join(payer).map(Way::Shared).or_else(|| outbound.kept().take(&at.place).map(Way::Alone)),
+                _ => at
+                    .join(payer)
+                    .map(OutgoingWay::Shared)
+                    .or_else(|| outbound.kept().take(&at.place).map(OutgoingWay::Alone)),
             };
             let (way, connection) = match there {
                 Some(way) => {
@@ -129,9 +132,7 @@ impl Beginning<'_> {
                 }
                 None => {
                     let deadline = after(times.connect);
-                    let opened = self.open(&at, request.method(), payer, deadline).await?;
-                    outbound.count_request(ConnectionUse::New);
-                    (opened, ConnectionUse::New)
+                    self.open(&at, request.method(), payer, deadline).await?
                 }
             };
             let copy = sends_no_body(&request).then(|| copy_of(&request));
@@ -147,21 +148,22 @@ impl Beginning<'_> {
                 }
                 Err(unanswered) => unanswered,
             };
-            let again = match (unanswered.unsent, unanswered.refusal) {
+            let again = match (unanswered.unsent, unanswered.processing) {
                 (Some(unsent), _) => Some(unsent),
-                (None, Refusal::Unprocessed) => copy,
-                (None, Refusal::Connection) if connection == ConnectionUse::Kept => {
+                // (An upstream that refuses it twice has its reasons.)
+                (None, Processing::Unprocessed) if !std::mem::replace(&mut was_refused, true) => copy,
+                (None, Processing::Connection) if connection == ConnectionUse::Kept => {
                     may_use_kept = 0;
                     copy.filter(is_repeatable)
                 }
-                (None, Refusal::Connection | Refusal::Request) => None,
+                (None, _) => None,
             };
             match again.filter(|_| tried < TRIED_MAX) {
                 Some(again) => request = again,
                 None => return Err(unanswered.failed),
             }
         }
-        Err(Failed::With(Error::ConnectionTerminated))
+        Err(NotBegun::With(Error::ConnectionTerminated))
     }
 
     /// Waits until the place may have one request more.
@@ -187,7 +189,13 @@ impl Beginning<'_> {
     }
 
     /// Opens a connection. Where it is not known whether it can be shared, requests wait for the one that finds out.
-    async fn open(&self, at: &AtPlace, method: &Method, payer: &Arc<Payer>, deadline: Instant) -> Result<Way, Failed> {
+    async fn open(
+        &self,
+        at: &AtPlace,
+        method: &Method,
+        payer: &Arc<Payer>,
+        deadline: Instant,
+    ) -> Result<(OutgoingWay, ConnectionUse), NotBegun> {
         let Self { outbound, destination, .. } = self;
         let target = &destination.target;
         let mut turn = None;
@@ -197,7 +205,7 @@ impl Beginning<'_> {
                 .map_err(|_| Error::ConnectionTimeout)?
                 .ok();
             if let Some(member) = at.join(payer) {
-                return Ok(Way::Shared(member));
+                return Ok((OutgoingWay::Shared(member), ConnectionUse::Kept));
             }
             if at.speaks_http1() {
                 turn = None;
@@ -206,13 +214,13 @@ impl Beginning<'_> {
         let addresses = outbound.allowed_addresses(destination, &at.place.grant, method, self.whose);
         let addresses = tokio::time::timeout_at(deadline, addresses).await.map_err(|_| Error::DnsTimeout)??;
         let connecting = async {
-            Ok::<Way, Error>(match connect::connect(target, &addresses, outbound.tls()).await? {
+            Ok::<OutgoingWay, Error>(match connect::connect(target, &addresses, outbound.tls()).await? {
                 Connected::Http1(socket) => {
                     at.note_http1();
                     let (sender, connection) = hyper::client::conn::http1::handshake(socket).await?;
-                    Way::Alone(OpenConnection::new(sender, Box::pin(connection)))
+                    OutgoingWay::Alone(OpenConnection::new(sender, Box::pin(connection)))
                 }
-                Connected::Http2(socket) => Way::Shared(at.share(socket, outbound.room(), payer).await?),
+                Connected::Http2(socket) => OutgoingWay::Shared(at.share(socket, outbound.kept().room(), payer).await?),
             })
         };
         let connected = tokio::time::timeout_at(deadline, connecting).await.unwrap_or(Err(Error::ConnectionTimeout));
@@ -220,17 +228,23 @@ impl Beginning<'_> {
         if connected.is_err() {
             outbound.unreachable(destination);
         }
-        Ok(connected?)
+        let way = connected?;
+        outbound.count_request(ConnectionUse::New);
+        Ok((way, ConnectionUse::New))
     }
 
     /// Sends a request on a connection, and waits for the head of the response.
-    async fn send(&self, way: Way, mut request: http::Request<OutgoingUpload>) -> Result<Answered, Unanswered> {
+    async fn send(
+        &self,
+        way: OutgoingWay,
+        mut request: http::Request<OutgoingUpload>,
+    ) -> Result<AnsweredHead, Unanswered> {
         let form = match &way {
-            Way::Alone(_) => self.destination.for_http1(&mut request),
-            Way::Shared(_) => self.destination.for_http2(&mut request),
+            OutgoingWay::Alone(_) => self.destination.for_http1(&mut request),
+            OutgoingWay::Shared(_) => self.destination.for_http2(&mut request),
         };
         form.map_err(|error| Unanswered::of(error.into()))?;
-        if matches!(way, Way::Shared(_)) && sends_no_body(&request) && !request.body().is_end_stream() {
+        if matches!(way, OutgoingWay::Shared(_)) && sends_no_body(&request) && !request.body().is_end_stream() {
             // As hyper has it for HTTP/1.1.
             request = copy_of(&request);
         }
@@ -238,7 +252,7 @@ impl Beginning<'_> {
         let late = late(sent.clone(), self.times);
         tokio::pin!(late);
         match way {
-            Way::Alone(mut open) => {
+            OutgoingWay::Alone(mut open) => {
                 let sending = open.sender.try_send_request(request);
                 tokio::pin!(sending);
                 let mut ended = None;
@@ -254,19 +268,19 @@ impl Beginning<'_> {
                 if let Some(outcome) = ended {
                     open.driver = Box::pin(std::future::ready(outcome));
                 }
-                Ok((head.map_err(Unanswered::by)?, Way::Alone(open), sent))
+                Ok((head.map_err(Unanswered::by)?, OutgoingWay::Alone(open), sent))
             }
-            Way::Shared(member) => {
+            OutgoingWay::Shared(member) => {
                 let head = tokio::select! {
                     biased;
-                    () = member.is_over() => return Err(Unanswered::of(Failed::NoCpuTime)),
+                    () = member.is_over() => return Err(Unanswered::of(NotBegun::NoCpuTime)),
                     head = member.send(request) => head.map_err(Unanswered::by)?,
                     error = &mut late => {
                         member.retire();
                         return Err(Unanswered::of(error.into()));
                     }
                 };
-                Ok((head, Way::Shared(member), sent))
+                Ok((head, OutgoingWay::Shared(member), sent))
             }
         }
     }

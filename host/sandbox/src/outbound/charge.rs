@@ -8,18 +8,22 @@ use std::time::Duration;
 
 use crate::meter::{Meter, PollTimer};
 
-/// A task whose CPU time is charged to a request. It gives none if the request exceeds its limit.
+/// A task whose CPU time is charged to requests. It gives none if one of them exceeds its limit.
 pub(super) struct Charged<F> {
     task: Pin<Box<F>>,
-    meter: Arc<Meter>,
-    /// The request that is charged. After it has ended, the task may still use up to the limit itself.
-    request: u64,
+    /// The requests that are charged. After they have ended, the task may still use up to the limits itself.
+    payers: Vec<(Arc<Meter>, u64)>,
     spent: Duration,
 }
 
 impl<F: Future> Charged<F> {
     pub(super) fn new(task: F, meter: Arc<Meter>, request: u64) -> Self {
-        Self { task: Box::pin(task), meter, request, spent: Duration::ZERO }
+        Self::to_all(task, vec![(meter, request)])
+    }
+
+    /// Charged to each of these.
+    pub(super) fn to_all(task: F, payers: Vec<(Arc<Meter>, u64)>) -> Self {
+        Self { task: Box::pin(task), payers, spent: Duration::ZERO }
     }
 }
 
@@ -31,7 +35,12 @@ impl<F: Future> Future for Charged<F> {
         let polled = self.task.as_mut().poll(context);
         let spent = timer.spent();
         self.spent = self.spent.saturating_add(spent);
-        let within = self.meter.charge(self.request, spent) && self.meter.is_within(self.spent);
+        let sum = self.spent;
+        // (All are charged, also behind one that has used its time.)
+        let within = self
+            .payers
+            .iter()
+            .fold(true, |within, (meter, request)| meter.charge(*request, spent) && meter.is_within(sum) && within);
         match polled {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
             Poll::Pending if within => Poll::Pending,

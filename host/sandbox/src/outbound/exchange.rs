@@ -9,18 +9,18 @@ use http::HeaderValue;
 use tokio::sync::{oneshot, watch};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::beginning::{Beginning, Begun, Failed, Response, Way};
+use super::beginning::{Beginning, Begun, NotBegun, OutgoingWay, Response};
 use super::body::{Attention, BodySent, DownloadEnd};
-use super::http2::Member;
+use super::http2::StreamMember;
 use super::kept::OpenConnection;
 use super::payers::Payer;
-use super::target::{Destination, Place};
+use super::target::{Destination, UpstreamPlace};
 use super::times::Times;
 use super::worker::Outbound;
 use crate::meter::Meter;
 
 /// What a request is sent with.
-pub(super) struct Sent {
+pub(super) struct SentRequest {
     pub(super) destination: Destination,
     pub(super) request: http::Request<WasiBody>,
     /// What the field says that counts hops.
@@ -36,18 +36,18 @@ pub(super) struct Sent {
 /// None: the request that pays has no more CPU time.
 pub(super) async fn run(
     outbound: Arc<Outbound>,
-    sent: Sent,
+    sent: SentRequest,
     answer: oneshot::Sender<Result<Response, Error>>,
 ) -> Option<Result<(), Error>> {
-    let Sent { destination, request, trail, times, attention, meter, whose } = sent;
+    let SentRequest { destination, request, trail, times, attention, meter, whose } = sent;
     let payer = Payer::new(&meter, whose.1);
     let beginning = Beginning { outbound: &outbound, destination: &destination, times, attention: &attention, whose };
     let Begun { response, way, keep_hint, sent, at, turn: _turn } = match beginning.begin(request, trail, &payer).await
     {
         Ok(begun) => begun,
         // (The answer is the task's end.)
-        Err(Failed::NoCpuTime) => return None,
-        Err(Failed::With(error)) => {
+        Err(NotBegun::NoCpuTime) => return None,
+        Err(NotBegun::With(error)) => {
             // The guest may have dropped its request.
             let _ = answer.send(Err(error));
             return Some(Ok(()));
@@ -58,8 +58,8 @@ pub(super) async fn run(
         return Some(Ok(()));
     }
     let over = match way {
-        Way::Alone(open) => alone(open, &outbound, (&at.place, keep_hint), &attention, times, &sent).await,
-        Way::Shared(member) => shared(&member, &attention, times, &sent).await,
+        OutgoingWay::Alone(open) => alone(open, &outbound, (&at.place, keep_hint), &attention, times, &sent).await,
+        OutgoingWay::Shared(member) => shared(&member, &attention, times, &sent).await,
     };
     match over {
         Over::Ended(outcome) => return Some(outcome),
@@ -91,7 +91,7 @@ enum Over {
 async fn alone(
     mut open: OpenConnection,
     outbound: &Outbound,
-    (place, keep_hint): (&Place, Option<Duration>),
+    (place, keep_hint): (&UpstreamPlace, Option<Duration>),
     attention: &Arc<Attention>,
     times: Times,
     sent: &watch::Receiver<BodySent>,
@@ -120,7 +120,12 @@ async fn alone(
 }
 
 /// The rest of an exchange that shares its connection: then nothing but this ends its bodies.
-async fn shared(member: &Member, attention: &Arc<Attention>, times: Times, sent: &watch::Receiver<BodySent>) -> Over {
+async fn shared(
+    member: &StreamMember,
+    attention: &Arc<Attention>,
+    times: Times,
+    sent: &watch::Receiver<BodySent>,
+) -> Over {
     /// However the exchange ends, its bodies do not outlast it.
     struct Bodies<'a>(&'a Attention);
     impl Drop for Bodies<'_> {

@@ -5,9 +5,10 @@
 //! old; it ends when its requests have.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -35,17 +36,17 @@ const UNSENT_BYTES_MAX: usize = 64 << 10;
 /// Size of a response's fields, and of its trailers.
 const FIELDS_BYTES_MAX: u32 = 64 << 10;
 
-type Driver = Connection<UpstreamSocket, OutgoingUpload, Tasks>;
+type SharedDriver = Connection<UpstreamSocket, OutgoingUpload, ConnectionTasks>;
 
 /// Runs what hyper has to do for a connection, for those who pay.
 #[derive(Clone)]
-struct Tasks {
+struct ConnectionTasks {
     payers: Arc<Payers>,
     /// What reads and writes the connection: the first of them.
     first: Arc<OnceLock<AbortHandle>>,
 }
 
-impl<F> hyper::rt::Executor<F> for Tasks
+impl<F> hyper::rt::Executor<F> for ConnectionTasks
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -59,8 +60,8 @@ where
 /// A connection that requests share.
 pub(super) struct SharedConnection {
     sender: SendRequest<OutgoingUpload>,
-    /// What passes requests on. It is polled by the connection's own task.
-    driver: Mutex<Driver>,
+    /// What passes requests on, until no more are. It is polled by the connection's own task.
+    driver: Mutex<Option<SharedDriver>>,
     payers: Arc<Payers>,
     opened: Instant,
     /// Since when nobody uses it; it counts while nobody does.
@@ -85,7 +86,7 @@ impl SharedConnection {
         forget: impl Fn(&Arc<Self>) + Send + 'static,
     ) -> Result<Arc<Self>, hyper::Error> {
         let payers = Arc::<Payers>::default();
-        let tasks = Tasks { payers: Arc::clone(&payers), first: Arc::default() };
+        let tasks = ConnectionTasks { payers: Arc::clone(&payers), first: Arc::default() };
         let (sender, driver) = Builder::new(tasks.clone())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -96,7 +97,7 @@ impl SharedConnection {
         let now = Instant::now();
         let connection = Arc::new(Self {
             sender,
-            driver: Mutex::new(driver),
+            driver: Mutex::new(Some(driver)),
             payers,
             opened: now,
             at_rest: Mutex::new(now),
@@ -110,16 +111,16 @@ impl SharedConnection {
     }
 
     /// A part in it, if it takes another request.
-    pub(super) fn join(self: &Arc<Self>, payer: &Arc<Payer>) -> Option<Member> {
+    pub(super) fn join(self: &Arc<Self>, payer: &Arc<Payer>) -> Option<StreamMember> {
         if self.is_retired() || self.sender.is_closed() {
             return None;
         }
-        let streams = lock(&self.driver).current_max_send_streams().min(STREAMS_MAX);
+        let streams = lock(&self.driver).as_ref()?.current_max_send_streams().min(STREAMS_MAX);
         if self.payers.count() >= streams {
             return None;
         }
         self.payers.join(payer);
-        Some(Member { connection: Arc::clone(self), payer: Arc::clone(payer) })
+        Some(StreamMember { connection: Arc::clone(self), payer: Arc::clone(payer) })
     }
 
     fn is_retired(&self) -> bool {
@@ -133,9 +134,9 @@ impl SharedConnection {
 
     /// Waits for the end of what passes requests on: the upstream goes away, or the connection broke.
     async fn ended(&self) {
-        poll_fn(|context: &mut Context<'_>| {
-            let mut driver = lock(&self.driver);
-            std::pin::Pin::new(&mut *driver).poll(context)
+        poll_fn(|context: &mut Context<'_>| match &mut *lock(&self.driver) {
+            Some(driver) => Pin::new(driver).poll(context),
+            None => Poll::Ready(Ok(())),
         })
         .await
         .unwrap_or_else(|error| tracing::debug!(%error, "a connection to an upstream ended with an error"));
@@ -167,6 +168,8 @@ async fn keep(
     }
     connection.is_retired.store(true, Relaxed);
     forget(&connection);
+    // Requests that were not passed on yet are given back.
+    drop(lock(&connection.driver).take());
     // Those that the upstream has begun with may end; each has its time-outs.
     while connection.payers.count() > 0 {
         tokio::select! {
@@ -183,12 +186,12 @@ async fn keep(
 }
 
 /// The part of one request in a connection.
-pub(super) struct Member {
+pub(super) struct StreamMember {
     connection: Arc<SharedConnection>,
     payer: Arc<Payer>,
 }
 
-impl Member {
+impl StreamMember {
     /// Sends the request. To drop the result is to cancel it.
     pub(super) fn send(
         &self,
@@ -208,7 +211,7 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for StreamMember {
     fn drop(&mut self) {
         if self.connection.payers.leave(&self.payer) {
             *lock(&self.connection.at_rest) = Instant::now();
@@ -219,7 +222,7 @@ impl Drop for Member {
 
 /// What an error says of whether the upstream has begun with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Processing {
     /// It has not, and says so: it refused the stream, or goes away and leaves it out (RFC 9113, section 8.7).
     Unprocessed,
     /// It may have; the connection failed, not the request.
@@ -228,7 +231,7 @@ pub(super) enum Refusal {
     Request,
 }
 
-impl Refusal {
+impl Processing {
     pub(super) fn of(error: &hyper::Error) -> Self {
         let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
         match cause {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use wasmhost_base::quota::{Account, Claim};
 
 use super::body::OutgoingUpload;
-use super::target::Place;
+use super::target::UpstreamPlace;
 
 /// How long a connection is kept without a request, unless its upstream closes it earlier.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ pub(super) struct KeptConnections {
 
 #[derive(Default)]
 struct KeptByPlace {
-    by_place: HashMap<Place, Vec<KeptConnection>>,
+    by_place: HashMap<UpstreamPlace, Vec<KeptConnection>>,
     /// A task looks at them.
     is_watched: bool,
 }
@@ -95,7 +95,7 @@ impl KeptConnections {
     }
 
     /// The one to this place that was used last, if there is one that still works.
-    pub(super) fn take(&self, place: &Place) -> Option<OpenConnection> {
+    pub(super) fn take(&self, place: &UpstreamPlace) -> Option<OpenConnection> {
         let now = Instant::now();
         let mut kept = lock(&self.kept);
         let there = kept.by_place.get_mut(place)?;
@@ -109,14 +109,31 @@ impl KeptConnections {
         found
     }
 
+    /// Room for a connection that nobody uses: in the place of the one that would be given up first, if there is no other.
+    pub(super) fn room(&self) -> Option<Claim> {
+        if let Some(room) = self.account.take(1) {
+            return Some(room);
+        }
+        self.account.note_shortage();
+        let mut kept = lock(&self.kept);
+        let firsts = kept.by_place.values_mut().filter_map(|there| {
+            let first =
+                there.iter().enumerate().min_by_key(|(_, one)| one.until).map(|(index, one)| (one.until, index))?;
+            Some((first, there))
+        });
+        let ((_, index), there) = firsts.min_by_key(|((until, _), _)| *until)?;
+        drop(there.remove(index));
+        self.account.take(1)
+    }
+
     /// Keeps a connection whose last response has ended. `hint`: for how long its upstream said that it keeps it. Without
     /// room it is closed. Must be called on the worker's runtime.
-    pub(super) fn put(&self, place: &Place, open: OpenConnection, hint: Option<Duration>) {
+    pub(super) fn put(&self, place: &UpstreamPlace, open: OpenConnection, hint: Option<Duration>) {
         let idle = hint.map_or(IDLE_MAX, |hint| hint.saturating_sub(EARLIER).min(IDLE_MAX));
         if idle.is_zero() || open.opened.elapsed() >= AGE_MAX {
             return;
         }
-        let Some(room) = self.account.take(1) else { return self.account.note_shortage() };
+        let Some(room) = self.room() else { return };
         let mut kept = lock(&self.kept);
         let one = KeptConnection { open, until: Instant::now() + idle, _room: room };
         kept.by_place.entry(place.clone()).or_default().push(one);

@@ -113,9 +113,9 @@ impl<F: Future> Future for Paid<F> {
 mod tests {
     use std::future::poll_fn;
     use std::task::Waker;
-    use std::time::Instant;
 
     use super::*;
+    use crate::meter::thread_cpu_ns;
 
     const LIMIT: Duration = Duration::from_millis(10);
 
@@ -127,8 +127,8 @@ mod tests {
     /// A connection that computes for so long in all.
     fn compute(payers: &Arc<Payers>, time: Duration) {
         let busy = poll_fn(|_| {
-            let began = Instant::now();
-            while began.elapsed() < Duration::from_millis(1) {
+            let until_ns = thread_cpu_ns() + 1_000_000;
+            while thread_cpu_ns() < until_ns {
                 std::hint::spin_loop();
             }
             Poll::<()>::Pending

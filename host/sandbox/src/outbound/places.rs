@@ -11,13 +11,13 @@ use wasmtime_wasi_http::Error;
 use wasmhost_base::quota::Claim;
 
 use super::connect::UpstreamSocket;
-use super::http2::{Member, SharedConnection};
+use super::http2::{SharedConnection, StreamMember};
 use super::payers::Payer;
-use super::target::Place;
+use super::target::UpstreamPlace;
 
 /// Those of one app on a worker.
 pub(super) struct Places {
-    by_place: Arc<Mutex<HashMap<Place, Arc<PlaceState>>>>,
+    by_place: Arc<Mutex<HashMap<UpstreamPlace, Arc<PlaceState>>>>,
     /// Requests at once to each.
     requests_max: usize,
 }
@@ -37,7 +37,7 @@ impl Places {
         Self { by_place: Arc::default(), requests_max }
     }
 
-    pub(super) fn at(&self, place: &Place) -> AtPlace {
+    pub(super) fn at(&self, place: &UpstreamPlace) -> AtPlace {
         let mut by_place = lock(&self.by_place);
         let state = match by_place.get(place) {
             Some(state) => Arc::clone(state),
@@ -58,9 +58,9 @@ impl Places {
 
 /// A place, while somebody needs it.
 pub(super) struct AtPlace {
-    pub(super) place: Place,
+    pub(super) place: UpstreamPlace,
     state: Arc<PlaceState>,
-    by_place: Arc<Mutex<HashMap<Place, Arc<PlaceState>>>>,
+    by_place: Arc<Mutex<HashMap<UpstreamPlace, Arc<PlaceState>>>>,
 }
 
 impl AtPlace {
@@ -88,7 +88,7 @@ impl AtPlace {
     }
 
     /// A part in one of its connections that takes another request.
-    pub(super) fn join(&self, payer: &Arc<Payer>) -> Option<Member> {
+    pub(super) fn join(&self, payer: &Arc<Payer>) -> Option<StreamMember> {
         lock(&self.state.shared).iter().find_map(|connection| connection.join(payer))
     }
 
@@ -101,7 +101,7 @@ impl AtPlace {
         socket: UpstreamSocket,
         room: Option<Claim>,
         payer: &Arc<Payer>,
-    ) -> Result<Member, Error> {
+    ) -> Result<StreamMember, Error> {
         let at = self.another();
         let forget = move |connection: &Arc<SharedConnection>| {
             lock(&at.state.shared).retain(|other| !Arc::ptr_eq(other, connection));

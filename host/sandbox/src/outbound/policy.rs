@@ -18,7 +18,7 @@ pub(super) struct Policy {
 
 /// What a guest asks for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct AskedRequest<'a> {
     pub(super) scheme: UpstreamScheme,
     /// Lower case; an IPv6 address without brackets.
     pub(super) host: &'a str,
@@ -31,7 +31,7 @@ pub(super) struct Asked<'a> {
 /// The rules that apply to a request, by their places: those that allow its host, and those with addresses, which allow it
 /// where it leads there. Requests with the same grant may share a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Grant(Box<[usize]>);
+pub(super) struct RuleGrant(Box<[usize]>);
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub(super) enum PolicyRefusal {
 
 impl PolicyRefusal {
     /// What happened to the request, and the flag that would allow it; for the log.
-    pub(super) fn explain(&self, asked: &Asked<'_>) -> String {
-        let Asked { scheme, host, port, method, path } = asked;
+    pub(super) fn explain(&self, asked: &AskedRequest<'_>) -> String {
+        let AskedRequest { scheme, host, port, method, path } = asked;
         let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let at = format!("{}:{port}", bracketed(host));
         let begin = format!("outgoing request to {at} refused");
@@ -93,7 +93,7 @@ impl Policy {
     ///
     /// # Errors
     /// When no rule allows it.
-    pub(super) fn grant(&self, asked: &Asked<'_>) -> Result<Grant, PolicyRefusal> {
+    pub(super) fn grant(&self, asked: &AskedRequest<'_>) -> Result<RuleGrant, PolicyRefusal> {
         let address = asked.host.parse::<IpAddr>().ok();
         let allows = |rule: &HostRule| names(rule, asked.host) || address.is_some_and(|address| holds(rule, address));
         let mut plain = None;
@@ -113,7 +113,7 @@ impl Policy {
             .map(|(place, _)| place)
             .collect();
         if applying.iter().any(|place| self.rules.get(*place).is_some_and(allows)) {
-            return Ok(Grant(applying));
+            return Ok(RuleGrant(applying));
         }
         let is_there = self.rules.iter().any(|rule| allows(rule) && allows_port(rule, asked.port));
         match is_there {
@@ -129,7 +129,7 @@ impl Policy {
     /// When the address is not public and not granted.
     pub(super) fn check_address(
         &self,
-        grant: &Grant,
+        grant: &RuleGrant,
         host: &str,
         address: IpAddr,
         is_own: bool,

@@ -7,7 +7,7 @@ use http::{Method, Request, Uri, header};
 use wasmhost_config::UpstreamScheme;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::policy::{Asked, Grant};
+use super::policy::{AskedRequest, RuleGrant};
 
 /// Where a request goes, as its URI says.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,9 +19,9 @@ pub(super) struct Target {
 
 /// What requests have in common that may share a connection: where they go, and what allows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct UpstreamPlace {
     pub(super) target: Target,
-    pub(super) grant: Grant,
+    pub(super) grant: RuleGrant,
 }
 
 /// The address of a request.
@@ -44,8 +44,8 @@ impl Destination {
         if authority.as_str().contains('@') {
             return Err(Error::HttpRequestUriInvalid);
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let (host, port) = host_and_port(authority.as_str()).ok_or(Error::HttpRequestUriInvalid)?;
+        let port = port.unwrap_or(if tls { 443 } else { 80 });
         if host.is_empty() || port == 0 || is_odd_address(&host) {
             return Err(Error::HttpRequestUriInvalid);
         }
@@ -53,16 +53,17 @@ impl Destination {
         let path = match uri.path_and_query() {
             None => PathAndQuery::from_static("/"),
             Some(path) if path.as_str().starts_with('/') => path.clone(),
-            Some(path) => format!("/{path}").parse().map_err(|_| Error::HttpRequestUriInvalid)?,
+            // (As it is written; to show it adds a slash.)
+            Some(path) => format!("/{}", path.as_str()).parse().map_err(|_| Error::HttpRequestUriInvalid)?,
         };
         Ok(Self { target: Target { host, port, tls }, authority: authority.clone(), path })
     }
 
     /// What it asks for, with this method.
-    pub(super) fn asked<'a>(&'a self, method: &'a Method) -> Asked<'a> {
+    pub(super) fn asked<'a>(&'a self, method: &'a Method) -> AskedRequest<'a> {
         let Target { host, port, tls } = &self.target;
         let scheme = if *tls { UpstreamScheme::Https } else { UpstreamScheme::Http };
-        Asked { scheme, host, port: *port, method: method.as_str(), path: self.path.path() }
+        AskedRequest { scheme, host, port: *port, method: method.as_str(), path: self.path.path() }
     }
 
     /// Brings the request into the form that an origin server expects in HTTP/1.1 (RFC 9112, section 3.2.1). `Host` is the
@@ -84,6 +85,36 @@ impl Destination {
         *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Error::HttpRequestUriInvalid)?;
         Ok(())
     }
+}
+
+/// The host, in lower case and without brackets, and the port of an authority that is nothing but these (RFC 3986, section 3.2):
+/// it is sent as it is, and must be read in the same way by whoever gets it.
+fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (address, port)
+        }
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            let (host, port) = authority.split_at(end);
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            (host.bytes().all(is_plain)).then_some((host, port))?
+        }
+    };
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => None,
+        Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            if digits.is_empty() {
+                None
+            } else {
+                Some(digits.parse().ok()?)
+            }
+        }
+        _ => return None,
+    };
+    Some((host.to_ascii_lowercase(), port))
 }
 
 /// Whether a host is an address in a form that only some take for one: `127.1`, `0x7f.0.0.1`, `0177.0.0.1`, `2130706433`,

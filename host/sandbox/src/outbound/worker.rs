@@ -10,17 +10,19 @@ use wasmtime_wasi_http::Error;
 
 use rustix::net::{AddressFamily, SocketType};
 use wasmhost_base::line_budget::LineBudget;
-use wasmhost_base::quota::{Account, Claim};
+use wasmhost_base::quota::Account;
 use wasmhost_config::{App, OutgoingLimits};
 
 use super::connect;
 use super::kept::KeptConnections;
 use super::names::{LookUps, Names};
 use super::places::{AtPlace, Places};
-use super::policy::{Asked, Grant, Policy, PolicyRefusal};
+use super::policy::{AskedRequest, Policy, PolicyRefusal, RuleGrant};
 use super::reach::{Reach, reach};
-use super::target::{Destination, Place};
+use super::services::{ServiceCall, Services};
+use super::target::{Destination, UpstreamPlace};
 use crate::bounds::{AppBounds, ConnectionUse, SharedBound};
+use crate::meter::SERVICE_DEPTH_MAX;
 
 /// Refusals of a worker's outgoing requests that are logged in one second.
 const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
@@ -39,6 +41,9 @@ pub(crate) struct Outbound {
     /// What all apps of the worker look up names with; none if the system could not provide it.
     names: OnceLock<Option<Arc<Names>>>,
     refusals: LineBudget,
+    services: Arc<dyn Services>,
+    /// The apps that it may call, by the names that it calls them.
+    called: Vec<(String, Arc<str>)>,
 }
 
 thread_local! {
@@ -61,8 +66,11 @@ fn names_of_this_thread() -> Option<Arc<Names>> {
 }
 
 impl Outbound {
-    pub(crate) fn new(app: Arc<App>, bounds: Arc<AppBounds>) -> Self {
+    pub(crate) fn new(app: Arc<App>, bounds: Arc<AppBounds>, services: Arc<dyn Services>) -> Self {
+        let called = app.services.iter().map(|service| (service.name.clone(), Arc::from(&*service.app))).collect();
         Self {
+            called,
+            services,
             look_ups: LookUps::of(bounds.account(SharedBound::NameLookUps)),
             kept: KeptConnections::of(bounds.account(SharedBound::KeptConnections)),
             places: Places::new(app.limits.outgoing.host_max),
@@ -96,18 +104,8 @@ impl Outbound {
     }
 
     /// What its requests to one place share.
-    pub(super) fn at(&self, place: &Place) -> AtPlace {
+    pub(super) fn at(&self, place: &UpstreamPlace) -> AtPlace {
         self.places.at(place)
-    }
-
-    /// What a connection that is kept while nobody uses it takes; none: there is no room.
-    pub(super) fn room(&self) -> Option<Claim> {
-        let account = self.bounds.account(SharedBound::KeptConnections);
-        let room = account.take(1);
-        if room.is_none() {
-            account.note_shortage();
-        }
-        room
     }
 
     /// The bounds of its requests.
@@ -137,7 +135,7 @@ impl Outbound {
     ///
     /// # Errors
     /// `HTTP-request-denied`, which the log explains.
-    pub(super) fn grant(&self, asked: &Asked<'_>, whose: (u16, u64)) -> Result<Grant, Error> {
+    pub(super) fn grant(&self, asked: &AskedRequest<'_>, whose: (u16, u64)) -> Result<RuleGrant, Error> {
         self.policy().grant(asked).map_err(|refusal| self.refuse(&refusal, asked, whose))
     }
 
@@ -149,7 +147,7 @@ impl Outbound {
     pub(super) async fn allowed_addresses(
         &self,
         destination: &Destination,
-        grant: &Grant,
+        grant: &RuleGrant,
         method: &http::Method,
         whose: (u16, u64),
     ) -> Result<Vec<SocketAddr>, Error> {
@@ -177,13 +175,42 @@ impl Outbound {
         }
     }
 
+    /// The app that it calls by this name.
+    pub(super) fn service(&self, name: &str, whose: (u16, u64)) -> Result<&Arc<str>, Error> {
+        let found = self.called.iter().find(|(known, _)| known == name).map(|(_, app)| app);
+        found.ok_or_else(|| {
+            self.tell("services", whose, || {
+                format!(
+                    "a call of the service `{name}` was refused: the app has none of this name; write `services = [\"{name}\"]` (or `[\"{name}=APP\"]`) to allow it"
+                )
+            });
+            Error::HttpRequestDenied
+        })
+    }
+
+    /// Has another app answer.
+    pub(super) fn call(&self, call: ServiceCall) {
+        self.bounds.count_request(ConnectionUse::Service);
+        self.services.call(call);
+    }
+
+    /// A call of this service would be one too many behind each other.
+    pub(super) fn nested_too_deep(&self, name: &str, whose: (u16, u64)) -> Error {
+        self.tell("services", whose, || {
+            format!(
+                "a call of the service `{name}` was refused: calls of apps by apps are nested {SERVICE_DEPTH_MAX} deep at most; do they call each other in a circle?"
+            )
+        });
+        Error::LoopDetected
+    }
+
     /// None of the addresses could be reached.
     pub(super) fn unreachable(&self, destination: &Destination) {
         self.look_ups.forget(&destination.target.host);
     }
 
     /// Logs a refusal, with the flag that would allow the request. Returns the error for the guest.
-    fn refuse(&self, refusal: &PolicyRefusal, asked: &Asked<'_>, whose: (u16, u64)) -> Error {
+    fn refuse(&self, refusal: &PolicyRefusal, asked: &AskedRequest<'_>, whose: (u16, u64)) -> Error {
         self.tell("--allow-host", whose, || refusal.explain(asked));
         match refusal {
             PolicyRefusal::Host | PolicyRefusal::Beyond { .. } => Error::HttpRequestDenied,

@@ -9,7 +9,7 @@ use crate::net::{CERTIFICATE, SUBJECT, is_of_certificate};
 /// Says whose the client's certificate is, where it has one that was verified, and takes away what the client itself says of
 /// one. (A proxy that is trusted may say it of its own client: RFC 9440, section 2.)
 pub(super) fn certify(headers: &mut HeaderMap, link: &Link) {
-    let certificate = link.stream.client_certificate();
+    let certificate = link.client_certificate();
     if link.is_certified() || (link.is_trusted() && certificate.is_none()) {
         return;
     }

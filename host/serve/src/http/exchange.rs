@@ -18,6 +18,7 @@ use wasmhost_sandbox::{Fault, FaultKind, WasiVersion};
 use super::deadline::Deadline;
 use super::head::target_of;
 use super::link::{Carrier, Link};
+use super::respond::Failure;
 use super::shared::WorkerShared;
 use super::upload::{Flaw, Upload};
 use crate::buffers::Buffers;
@@ -65,6 +66,8 @@ pub(super) struct Exchange {
     pub(super) status: Cell<u16>,
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
+    /// Why the host answers in the guest's place, if it does.
+    pub(super) failure: Cell<Option<Failure>>,
     /// It is counted and logged here.
     is_counted: Cell<bool>,
     finished: Cell<bool>,
@@ -117,6 +120,7 @@ impl Exchange {
             status: Cell::new(0),
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
+            failure: Cell::new(None),
             is_counted: Cell::new(false),
             finished: Cell::new(false),
             silence: Cell::new(None),

@@ -6,7 +6,7 @@ pub(crate) mod introduction;
 mod patience;
 mod response;
 pub(crate) mod share;
-mod socket;
+pub(super) mod socket;
 pub(crate) mod trailers;
 mod upload;
 
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
-use wasmhost_sandbox::{Fault, FaultKind};
+use wasmhost_sandbox::{CallChain, Fault, FaultKind};
 
 use self::connections::ForwardLine;
 use self::introduction::{FIELD, Introduction};
@@ -37,6 +37,7 @@ use super::request_body::RequestBody;
 use super::respond::Failure;
 use super::response_body::ResponseBody;
 use super::response_head::{KEEP_ALIVE, has_no_body, promised, remove_hop_by_hop};
+use super::source::Came;
 use crate::development::Reason;
 use crate::pool::Elsewhere;
 
@@ -49,7 +50,7 @@ const OPENS_MAX: usize = 2;
 /// Answers a request whose app is in a group.
 pub(super) async fn forward(
     exchange: Rc<Exchange>,
-    request: Request<Incoming>,
+    request: Request<Came>,
     framing: Framing,
     to: &Elsewhere,
 ) -> Response<ResponseBody> {
@@ -110,7 +111,7 @@ impl Exchange {
     /// Puts the request into the form in which it goes to a worker of the group.
     fn prepare(
         &self,
-        request: Request<Incoming>,
+        request: Request<Came>,
         framing: Framing,
         to: &Elsewhere,
     ) -> Result<Request<ForwardedUpload>, Failure> {
@@ -127,7 +128,8 @@ impl Exchange {
             has_host,
             tls: link.tls(),
             http: self.protocol,
-            is_certified: link.stream.client_certificate().is_some() || link.is_trusted(),
+            is_certified: link.client_certificate().is_some() || link.is_trusted(),
+            depth: parts.extensions.get::<Arc<CallChain>>().map_or(0, |chain| chain.depth()),
         };
         let headers = &mut parts.headers;
         certify(headers, link);

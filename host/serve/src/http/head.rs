@@ -11,6 +11,7 @@ use wasmhost_config::routes::host_of;
 
 use super::forward::introduction::FIELD;
 use super::respond::Failure;
+use super::schedule_fields::is_of_schedule;
 use crate::elements::elements;
 use crate::net::is_of_certificate;
 
@@ -262,7 +263,7 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
         trailers.remove(name);
     }
     remove_forwarded(trailers);
-    remove_all(trailers, is_of_certificate);
+    remove_all(trailers, |name| is_of_certificate(name) || is_of_schedule(name));
 }
 
 /// Takes away what only a proxy that is trusted may say.
@@ -270,10 +271,13 @@ fn remove_forwarded(headers: &mut HeaderMap) {
     remove_all(headers, is_forwarded);
 }
 
-/// Takes away what guests never see (how another worker introduces a client) and, unless the client is `trusted`, what only
-/// a proxy that is trusted may say.
-pub(super) fn remove_unseen(headers: &mut HeaderMap, trusted: bool) {
-    remove_all(headers, |name| *name == FIELD || (!trusted && is_forwarded(name)));
+/// Takes away what guests never see (how another worker introduces a client), unless the client is `trusted`, what only
+/// a proxy that is trusted may say, and but for requests `of_schedule` what only a schedule may say.
+pub(super) fn remove_unseen(headers: &mut HeaderMap, trusted: bool, of_schedule: bool) {
+    let is_unseen = |name: &HeaderName| {
+        *name == FIELD || (!trusted && is_forwarded(name)) || (!of_schedule && is_of_schedule(name))
+    };
+    remove_all(headers, is_unseen);
 }
 
 fn is_forwarded(name: &HeaderName) -> bool {
@@ -373,17 +377,22 @@ mod tests {
 
     #[test]
     fn guests_never_see_how_a_client_is_introduced() {
-        for (trusted, left) in [(false, vec!["accept"]), (true, vec!["accept", "x-real-ip"])] {
+        const SCHEDULE: &str = "x-wasmhost-schedule-time";
+        for (trusted, of_schedule, left) in [
+            (false, false, vec!["accept"]),
+            (true, false, vec!["accept", "x-real-ip"]),
+            (false, true, vec!["accept", SCHEDULE]),
+        ] {
             let mut headers = HeaderMap::new();
-            for name in [FIELD.as_str(), "x-real-ip", "accept"] {
+            for name in [FIELD.as_str(), "x-real-ip", "accept", SCHEDULE] {
                 if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
                     headers.append(name, HeaderValue::from_static("x"));
                 }
             }
-            remove_unseen(&mut headers, trusted);
+            remove_unseen(&mut headers, trusted, of_schedule);
             let mut kept: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
             kept.sort_unstable();
-            assert_eq!(kept, left, "trusted: {trusted}");
+            assert_eq!(kept, left, "trusted: {trusted}, of a schedule: {of_schedule}");
         }
     }
 
@@ -504,8 +513,16 @@ mod tests {
     #[test]
     fn trailers_keep_only_what_may_stand_in_them() {
         let mut trailers = HeaderMap::new();
-        for name in ["content-length", "transfer-encoding", "host", "x-forwarded-for", "authorization", "x-sum", "etag"]
-        {
+        for name in [
+            "content-length",
+            "transfer-encoding",
+            "host",
+            "x-forwarded-for",
+            "authorization",
+            "x-wasmhost-schedule",
+            "x-sum",
+            "etag",
+        ] {
             trailers.insert(name, HeaderValue::from_static("x"));
         }
         clean_trailers(&mut trailers);

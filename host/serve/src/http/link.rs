@@ -15,7 +15,7 @@ use super::head::KnownAuthority;
 use super::pace::{Late, Pace, Slow, SlowPart};
 use super::shared::WorkerShared;
 use crate::alarms::Alarm;
-use crate::net::{Peer, Stream, TlsVersion};
+use crate::net::{ClientCertificate, ListenerSetup, Peer, Stream, TlsVersion};
 
 /// How much of a response a client may have taken without the socket showing it: half of what the kernel queues beyond
 /// the client's window (`TCP_NOTSENT_LOWAT`).
@@ -59,6 +59,8 @@ struct ClientFacts {
     http: Option<Version>,
     /// What its request says of its certificate another worker has said.
     is_certified: bool,
+    /// How many requests of apps led to its request.
+    depth: u8,
 }
 
 /// State that a connection shares with its present request, all on the worker's thread.
@@ -66,7 +68,8 @@ pub(crate) struct Link {
     pub(crate) worker: Rc<WorkerShared>,
     /// Who is at the other end.
     pub(crate) peer: Peer,
-    pub(crate) stream: Rc<Stream>,
+    /// None: it comes from an app of this worker.
+    stream: Option<Rc<Stream>>,
     /// What is known of the client of the present request.
     client: Cell<ClientFacts>,
     /// Deadline of the request in progress.
@@ -96,14 +99,24 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(worker: Rc<WorkerShared>, stream: Rc<Stream>, peer: Peer) -> Self {
+        Self::with(worker, Some(stream), peer)
+    }
+
+    /// Of an app of this worker that calls another.
+    pub(super) fn of_app(worker: Rc<WorkerShared>) -> Self {
+        Self::with(worker, None, Peer::App)
+    }
+
+    fn with(worker: Rc<WorkerShared>, stream: Option<Rc<Stream>>, peer: Peer) -> Self {
         let trusted = match peer {
             // Somebody speaks through it, and may say anything.
-            _ if stream.is_unnamed() => false,
+            _ if stream.as_ref().is_some_and(|stream| stream.is_unnamed()) => false,
             Peer::Tcp(address) => worker.config.trust_proxy.iter().any(|network| network.contains(&address.ip())),
             // Who can reach the socket's file is on this machine and was let in by its mode.
             Peer::Unix => !worker.config.trust_proxy.is_empty(),
             // It says so of each request.
             Peer::Front => false,
+            Peer::Schedule | Peer::App => false,
         };
         let [request_alarm, response_alarm] = std::array::from_fn(|_| worker.alarms.alarm());
         Self {
@@ -113,9 +126,10 @@ impl Link {
                 peer,
                 trusted,
                 has_host: true,
-                tls: stream.tls(),
+                tls: stream.as_ref().and_then(|stream| stream.tls()),
                 http: None,
                 is_certified: false,
+                depth: 0,
             }),
             stream,
             request_alarm,
@@ -130,6 +144,21 @@ impl Link {
             slow: Cell::new(None),
             overdue: Cell::new(false),
         }
+    }
+
+    /// How connections begin that come to the address of this one.
+    pub(super) fn setup(&self) -> Option<&ListenerSetup> {
+        self.stream.as_ref()?.setup()
+    }
+
+    /// Who the client's certificate says it is, if it has one.
+    pub(super) fn client_certificate(&self) -> Option<Rc<ClientCertificate>> {
+        self.stream.as_ref()?.client_certificate()
+    }
+
+    /// How many requests of apps led to the present one, where another worker forwards it.
+    pub(super) fn depth(&self) -> u8 {
+        self.client.get().depth
     }
 
     /// Makes it ready for a request on another stream of its connection.
@@ -189,19 +218,21 @@ impl Link {
                 tls: said.tls,
                 http: Some(said.http),
                 is_certified: said.is_certified,
+                depth: said.depth,
             },
             None => {
-                let (has_host, is_certified) = (true, false);
-                ClientFacts { peer: self.peer, trusted: false, has_host, tls: None, http: None, is_certified }
+                let (has_host, is_certified, depth) = (true, false, 0);
+                ClientFacts { peer: self.peer, trusted: false, has_host, tls: None, http: None, is_certified, depth }
             }
         });
     }
 
     /// Adds what responses have for the address that their requests came to.
     pub(crate) fn complete<B>(&self, response: &mut Response<B>) {
-        let hsts = self.stream.setup().and_then(|setup| setup.hsts.as_ref());
+        let hsts = self.setup().and_then(|setup| setup.hsts.as_ref());
         // Over TLS only (RFC 6797, section 7.2).
-        if let Some(hsts) = hsts.filter(|_| self.stream.tls().is_some())
+        let is_encrypted = self.stream.as_ref().is_some_and(|stream| stream.tls().is_some());
+        if let Some(hsts) = hsts.filter(|_| is_encrypted)
             && let http::header::Entry::Vacant(entry) = response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY)
         {
             entry.insert(hsts.clone());

@@ -47,7 +47,7 @@ impl Hop<'_> {
     fn ip(&self) -> Option<IpAddr> {
         match self.client {
             Peer::Tcp(address) => Some(address.ip()),
-            Peer::Unix | Peer::Front => None,
+            Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => None,
         }
     }
 
@@ -57,7 +57,7 @@ impl Hop<'_> {
         // (To write to a string never fails.)
         let _ = match self.client {
             Peer::Tcp(address) => write!(element, "for=\"{address}\""),
-            Peer::Unix | Peer::Front => write!(element, "for=unknown"),
+            Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => write!(element, "for=unknown"),
         };
         element.push_str(";host=");
         push_value(&mut element, self.authority.as_str());

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 use wasmhost_base::quota::Account;
@@ -17,7 +16,7 @@ use wasmhost_sandbox::BodyError;
 use super::forward::trailers::unpacked;
 use super::gathered::{Ahead, Gathered};
 use super::head::clean_trailers;
-use super::source::{BodySource, Lent};
+use super::source::{BodySource, Came, Lent, SourceError};
 use super::upload::{Flaw, Upload};
 use crate::buffers::REQUEST_AHEAD_MAX;
 
@@ -39,7 +38,7 @@ impl RequestBody {
     /// Of `max` bytes at most; what is read ahead of it is counted in `room`. `expects`: the client waits for
     /// `100 Continue` before it sends it.
     pub(super) fn new(
-        incoming: Incoming,
+        incoming: Came,
         upload: Arc<Upload>,
         max: Option<u64>,
         expects: bool,
@@ -133,12 +132,18 @@ impl RequestBody {
     }
 
     /// What is passed on of what came.
-    fn check(&mut self, frame: Result<Frame<Bytes>, hyper::Error>) -> Result<Frame<Bytes>, BodyError> {
-        let mut frame = frame.map_err(|error| {
-            if let Some(cause) = flaw_of(&error) {
-                self.upload.note_invalid(cause);
+    fn check(&mut self, frame: Result<Frame<Bytes>, SourceError>) -> Result<Frame<Bytes>, BodyError> {
+        let mut frame = frame.map_err(|error| match error {
+            SourceError::Client(error) => {
+                if let Some(cause) = flaw_of(&error) {
+                    self.upload.note_invalid(cause);
+                }
+                BodyError::Hyper(error)
             }
-            BodyError::Hyper(error)
+            SourceError::App(error) => {
+                self.upload.note_invalid(&error);
+                error
+            }
         })?;
         if let Some(trailers) = frame.trailers_mut() {
             if self.is_forwarded {
@@ -168,11 +173,11 @@ impl Drop for RequestBody {
 
 /// Whether the client has reset the body's stream, or its connection is gone. (hyper takes one reset, `NO_ERROR`, for the
 /// body's end.)
-fn was_reset(polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>, source: &BodySource) -> bool {
+fn was_reset(polled: &Poll<Option<Result<Frame<Bytes>, SourceError>>>, source: &BodySource) -> bool {
     match polled {
         Poll::Ready(None) => !source.is_end_stream(),
-        Poll::Ready(Some(Err(error))) => of_stream(error).is_some_and(|error| !error.is_library()),
-        Poll::Ready(Some(Ok(_))) | Poll::Pending => false,
+        Poll::Ready(Some(Err(SourceError::Client(error)))) => of_stream(error).is_some_and(|error| !error.is_library()),
+        Poll::Ready(Some(Ok(_) | Err(SourceError::App(_)))) | Poll::Pending => false,
     }
 }
 

@@ -12,9 +12,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
-use wasmhost_sandbox::{Body, Call, Fault, FaultKind, Head};
+use wasmhost_sandbox::{Body, Call, CallChain, Fault, FaultKind, Head};
 
 use super::certified::certify;
 use super::compress::Compression;
@@ -35,6 +34,8 @@ use super::request_body::RequestBody;
 use super::respond::{self, Failure};
 use super::response_body::ResponseBody;
 use super::response_head::{has_no_body, promised};
+use super::scheduled::tell_outcome;
+use super::source::Came;
 use super::streaming::{NOT_FINISHED, ResponseStart, Streaming, data_of, poll_given, start, wrong_length};
 use super::upload::Flaw;
 use super::waits::{Stop, Waiting};
@@ -46,10 +47,10 @@ use crate::pool::{Lease, Refusal, Route};
 /// Answers one request, whose head was framed in this way. Never fails: every failure has an answer.
 pub(crate) async fn serve(
     carrier: Rc<dyn Carrier>,
-    request: Request<Incoming>,
+    request: Request<Came>,
     framing: Framing,
 ) -> Response<ResponseBody> {
-    if let Some(setup) = carrier.link().stream.setup() {
+    if let Some(setup) = carrier.link().setup() {
         let (asked, redirects) = (asked_for_proof(setup, carrier.link(), &request), setup.redirects);
         if asked.is_some() || redirects {
             let pool = carrier.link().worker.apps.no_app();
@@ -60,7 +61,18 @@ pub(crate) async fn serve(
             };
         }
     }
-    let (pool, stripped) = match route(carrier.link(), &request) {
+    let route = route(carrier.link(), &request);
+    serve_at(carrier, request, framing, route).await
+}
+
+/// [`serve`], where it is known which app the request is for.
+pub(super) async fn serve_at(
+    carrier: Rc<dyn Carrier>,
+    request: Request<Came>,
+    framing: Framing,
+    route: Route,
+) -> Response<ResponseBody> {
+    let (pool, stripped) = match route {
         Route::Here { pool, stripped } => (pool, stripped),
         Route::Elsewhere(to) => {
             let exchange = Rc::new(Exchange::uncounted(carrier, &request, Rc::clone(&to.pool)));
@@ -75,7 +87,7 @@ pub(crate) async fn serve(
     }
     wasmhost_base::inject::arm(request.headers());
     let is_head = request.method() == Method::HEAD;
-    match exchange.notice() {
+    let mut response = match exchange.notice() {
         Some(response) => response,
         None if exchange.pool.files().is_some() => {
             // In a box: hyper moves the future of each request, and few apps have files.
@@ -91,12 +103,16 @@ pub(crate) async fn serve(
             Ok(request) => exchange.run(request, is_head).await,
             Err(failure) => exchange.fail(failure, Reason::Status),
         },
+    };
+    if exchange.link().client() == Peer::Schedule {
+        tell_outcome(response.headers_mut(), exchange.failure.get());
     }
+    response
 }
 
 impl Exchange {
     /// Answers that the same is to be had with `https`.
-    fn redirect(&self, request: Request<Incoming>, framing: Framing) -> Response<ResponseBody> {
+    fn redirect(&self, request: Request<Came>, framing: Framing) -> Response<ResponseBody> {
         let (parts, _) = request.into_parts();
         let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let target = if target == "*" { "/" } else { target };
@@ -111,7 +127,7 @@ impl Exchange {
     }
 
     /// Answers an authority that asks for proof.
-    fn prove(&self, request: Request<Incoming>, framing: Framing, proof: String) -> Response<ResponseBody> {
+    fn prove(&self, request: Request<Came>, framing: Framing, proof: String) -> Response<ResponseBody> {
         match self.check(&request.into_parts().0, framing) {
             Ok(_) => self.answer(respond::proof(proof)),
             Err(failure) => self.fail(failure, Reason::Status),
@@ -134,7 +150,7 @@ impl Exchange {
     /// Puts the request into the form that a guest sees: an absolute URI, true headers.
     fn accept(
         &self,
-        request: Request<Incoming>,
+        request: Request<Came>,
         framing: Framing,
         stripped: usize,
     ) -> Result<Request<Option<RequestBody>>, Failure> {
@@ -149,7 +165,7 @@ impl Exchange {
         if is_forwarded {
             trailers::take_announcement(&mut parts.headers);
         }
-        remove_unseen(&mut parts.headers, trusted);
+        remove_unseen(&mut parts.headers, trusted, self.link().client() == Peer::Schedule);
         certify(&mut parts.headers, self.link());
         let own = if self.link().is_encrypted() { Scheme::HTTPS } else { Scheme::HTTP };
         let said = if trusted { forwarded_scheme(&parts.headers) } else { None };
@@ -158,6 +174,13 @@ impl Exchange {
             hop.tell(&mut parts.headers);
         }
         let scheme = said.unwrap_or(own);
+        if self.link().client() == Peer::App {
+            self.pool.metrics.service_requests.add_one();
+            let depth = self.link().depth();
+            if is_forwarded && depth > 0 {
+                parts.extensions.insert(CallChain::of_depth(depth));
+            }
+        }
         if self.pool.id().is_none() {
             // One that was forwarded is for an app of which this worker will hear in a moment.
             return Err(if is_forwarded { Failure::Unavailable(Duration::ZERO) } else { Failure::NotFound });
@@ -521,6 +544,7 @@ impl Exchange {
     /// Answers in the guest's place. The reason is told in development only.
     pub(super) fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
         self.count();
+        self.failure.set(Some(failure));
         if let Some(reason) = failure.refused() {
             self.pool.metrics.refused(reason);
         }

@@ -15,6 +15,7 @@ use super::forward::connections::ForwardConnections;
 use super::forward::share::Shares;
 use super::gzip::Gzip;
 use super::lines::Lines;
+use super::service_desk::ServiceDesk;
 use crate::alarms::Alarms;
 use crate::crash::Crash;
 use crate::metrics::WorkerMetrics;
@@ -38,6 +39,8 @@ pub(crate) struct WorkerShared {
     pub(crate) stopping: Cell<bool>,
     pub(crate) requests: Cell<u64>,
     pub(crate) lines: Lines,
+    /// Where the calls of its apps by each other go.
+    pub(crate) services: ServiceDesk,
     /// To workers of groups.
     pub(crate) connections: ForwardConnections,
     /// How many requests are under way to each group.

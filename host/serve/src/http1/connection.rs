@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use super::guard::{ConnectionPhase, Guard, HEAD_AT_DRAIN};
 use super::socket::Socket;
-use crate::http::{Carrier, GREETING, INTRODUCTION_FIELDS_MAX, PACKED_BYTES_MAX, Slow, WorkerShared};
+use crate::http::{Came, Carrier, GREETING, INTRODUCTION_FIELDS_MAX, PACKED_BYTES_MAX, Slow, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
 use crate::turns::Turns;
@@ -87,7 +87,7 @@ async fn drive(guard: &Rc<Guard>) -> Result<(), hyper::Error> {
         let (framing, version) = (guard.framing(), request.version());
         let carrier: Rc<dyn Carrier> = Rc::clone(guard) as _;
         async move {
-            let mut response = crate::http::serve(carrier, request, framing).await;
+            let mut response = crate::http::serve(carrier, request.map(Came::from), framing).await;
             guard.link.complete(&mut response);
             guard.limit_requests(&mut response, version);
             Ok::<_, Infallible>(response)

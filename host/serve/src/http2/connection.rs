@@ -20,7 +20,7 @@ use super::guard::{FrameGuard, LimitMet};
 use super::head::as_http1;
 use super::socket::FrameSocket;
 use super::streams::StreamSet;
-use crate::http::{Carrier, ResponseBody, WorkerShared};
+use crate::http::{Came, Carrier, ResponseBody, WorkerShared};
 use crate::metrics::Refused;
 use crate::net::{Peer, Stream};
 use crate::turns::Turns;
@@ -96,7 +96,7 @@ async fn drive(guard: &Rc<FrameGuard>, ahead: Bytes) -> Result<Option<LimitMet>,
                 has_too_many_fields(&*carrier)
             } else {
                 let carrier = Rc::clone(&carrier);
-                crate::http::serve(carrier, http::Request::from_parts(parts, body), framing).await
+                crate::http::serve(carrier, http::Request::from_parts(parts, Came::from(body)), framing).await
             };
             carrier.link().complete(&mut response);
             Ok::<_, Infallible>(response.map(|body| StreamBody::new(body, carrier)))

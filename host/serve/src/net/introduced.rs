@@ -17,7 +17,7 @@ pub(crate) fn may_introduce(peer: Peer, trusted: &[IpNet]) -> bool {
     match peer {
         Peer::Tcp(address) => trusted.iter().any(|network| network.contains(&address.ip())),
         Peer::Unix => true,
-        Peer::Front => false,
+        Peer::Front | Peer::Schedule | Peer::App => false,
     }
 }
 

@@ -12,8 +12,13 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A client of the Unix socket.
     Unix,
-    /// A worker of this host that takes clients' connections, and forwards requests for apps of groups.
+    /// A worker of this host that takes clients' connections, and forwards requests for apps of groups; or the primary, with
+    /// a schedule's request. It says whose the request is.
     Front,
+    /// The host itself: a schedule is due.
+    Schedule,
+    /// An app of this host, which calls another.
+    App,
 }
 
 impl Peer {
@@ -30,6 +35,8 @@ impl fmt::Display for Peer {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
             Self::Front => f.write_str("another worker"),
+            Self::Schedule => f.write_str("schedule"),
+            Self::App => f.write_str("app"),
         }
     }
 }

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, AppTable, Routed};
 use wasmhost_sandbox::{
-    AppBounds, AppCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, StoreCounters, WorkerBounds,
-    WorkerCpu, relieved_by,
+    AppBounds, AppCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, Services, StoreCounters,
+    WorkerBounds, WorkerCpu, relieved_by,
 };
 
 use super::common::{Common, PoolNotice};
@@ -34,6 +34,8 @@ const SLEEPERS_LOOKED_FOR_EVERY: Duration = Duration::from_millis(10);
 
 /// What the pools of a worker are made with.
 pub(crate) struct WorkerParts {
+    /// Where its apps call each other.
+    pub(crate) services: Arc<dyn Services>,
     pub(crate) pulse: Arc<Pulse>,
     /// The worker's CPU, which its apps share.
     pub(crate) cpu: Rc<WorkerCpu>,
@@ -119,7 +121,17 @@ impl WorkerApps {
 
     /// Where a request to this host and path goes. Wakes the app, if it is one of this worker.
     pub(crate) fn route<'h>(&self, host: impl FnOnce() -> &'h str, path: &str) -> Option<Route> {
-        let Routed { app, stripped } = self.table.borrow().route(host, path)?;
+        let routed = self.table.borrow().route(host, path)?;
+        self.route_to(routed)
+    }
+
+    /// Where a request goes that another app of this worker makes to the app of this name. Wakes it.
+    pub(crate) fn service(&self, name: &str) -> Option<Route> {
+        let app = self.table.borrow().named(name)?;
+        self.route_to(Routed { app, stripped: 0 })
+    }
+
+    fn route_to(&self, Routed { app, stripped }: Routed) -> Option<Route> {
         if let Some((group, pool)) = self.elsewhere(app)? {
             return Some(Route::Elsewhere(Elsewhere { group, app, stripped, pool }));
         }
@@ -319,7 +331,11 @@ fn context(
     // No instance is made of no app.
     let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
     let (worker, pulse, bounds) = (common.worker.0, Arc::clone(&parts.pulse), Arc::clone(bounds));
-    InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds)
+    let context = InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds);
+    match app.services.is_empty() {
+        true => context,
+        false => context.with_services(Arc::clone(&parts.services)),
+    }
 }
 
 fn rows(parts: &WorkerParts, id: AppId) -> Option<(&'static AppMetrics, &'static Flag)> {

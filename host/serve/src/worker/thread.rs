@@ -24,7 +24,7 @@ use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
-use crate::http::{ForwardConnections, Lines, Shares, WorkerShared, share_max};
+use crate::http::{ForwardConnections, Lines, ServiceDesk, Shares, WorkerShared, answer_calls, share_max};
 use crate::metrics::HandshakeFailure;
 use crate::net::ListenerId;
 use crate::net::acceptor::{Acceptor, next_of};
@@ -116,7 +116,9 @@ async fn serve(
     let crash = Rc::new(Crash::default());
     let cpu = Rc::<WorkerCpu>::default();
     let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
+    let (services, service_line) = ServiceDesk::new();
     let parts = WorkerParts {
+        services: service_line,
         pulse,
         cpu: Rc::clone(&cpu),
         bounds: WorkerBounds::default(),
@@ -142,6 +144,7 @@ async fn serve(
         stopping: Cell::new(false),
         requests: Cell::new(0),
         lines: Lines::default(),
+        services,
         connections: ForwardConnections::default(),
         gzip: RefCell::default(),
         shares,
@@ -305,6 +308,7 @@ fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     spawn(Box::pin(cpu.attend()));
     spawn(Box::pin(apps.put_to_sleep()));
     spawn(Box::pin(async move { common.trim.run().await }));
+    spawn(Box::pin(answer_calls(Rc::clone(worker))));
     let tended = Rc::clone(worker);
     spawn(Box::pin(async move { tended.connections.tend().await }));
     if worker.config.access_log {

@@ -17,14 +17,14 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// A store that is reached.
-pub(super) struct Access {
+pub(super) struct ReachedStore {
     runtime: Runtime,
     stores: Stores,
     store: String,
     closing: Option<Closing>,
 }
 
-impl Access {
+impl ReachedStore {
     /// Reaches a store: through the host that has the file of this directory, or in the file.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Access {
     }
 }
 
-impl Drop for Access {
+impl Drop for ReachedStore {
     fn drop(&mut self) {
         // The file gets its clean end once nobody has it.
         self.stores = Stores::None;

@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Value, json};
 use wasmhost_storage::{Edit, KeyValue as _, PAGE_KEYS_MAX, StoreError, Stored, system_clock};
 
-use super::access::Access;
+use super::access::ReachedStore;
 use super::error::{KvError, stream};
 
 /// Keys that are set at once, and bytes of their values (roughly: a batch ends with the value that reaches it).
@@ -25,7 +25,7 @@ pub(super) struct FailedImport {
 }
 
 /// Writes all keys, page by page; how many. Those that are changed meanwhile are exported as they were or as they are.
-pub(super) fn export(access: &Access, out: &mut dyn Write) -> Result<u64, KvError> {
+pub(super) fn export(access: &ReachedStore, out: &mut dyn Write) -> Result<u64, KvError> {
     let (mut count, mut after) = (0, None);
     loop {
         let page = access.ask(async |stores, store| stores.list(store, "", after.take(), PAGE_KEYS_MAX).await)?;
@@ -62,7 +62,7 @@ pub(super) fn export(access: &Access, out: &mut dyn Write) -> Result<u64, KvErro
 }
 
 /// Sets the keys of an export; how many. Those whose time is over are left out.
-pub(super) fn import(access: &Access, mut lines: impl BufRead) -> Result<u64, FailedImport> {
+pub(super) fn import(access: &ReachedStore, mut lines: impl BufRead) -> Result<u64, FailedImport> {
     let mut imported = 0;
     let mut batch = (Vec::new(), 0);
     let mut number = 0;
@@ -91,7 +91,7 @@ pub(super) fn import(access: &Access, mut lines: impl BufRead) -> Result<u64, Fa
     Ok(imported)
 }
 
-fn write(access: &Access, batch: &mut (Vec<Edit>, usize)) -> Result<u64, KvError> {
+fn write(access: &ReachedStore, batch: &mut (Vec<Edit>, usize)) -> Result<u64, KvError> {
     let edits = std::mem::take(batch).0;
     let count = edits.len() as u64;
     if count > 0 {

@@ -130,7 +130,10 @@ impl Question {
                 let last: BTreeMap<&str, &Edit> = edits.iter().map(|edit| (edit.key(), edit)).collect();
                 last.values().fold(change(&WRITE), |question, edit| question.edit(edit))
             }
-            Operation::Increment { key, by } => change(&INCREMENT).arg(key).arg(*by),
+            Operation::Increment { key, by } => {
+                let ttl = quota.ttl_ms.map_or_else(String::new, |ttl| ttl.to_string());
+                change(&INCREMENT).arg(key).arg(*by).arg(ttl)
+            }
             Operation::Swap { expected, edit } => {
                 let expected = expected.map_or_else(Vec::new, |version| version.to_be_bytes().to_vec());
                 change(&SWAP).arg(expected).edit(edit)

@@ -20,13 +20,13 @@ use super::refusal::refusal;
 use crate::error::StoreError;
 
 /// What moves the bytes of a connection; it ends with the connection.
-pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type ConnectionDriver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 trait ServerStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ServerStream for T {}
 
 /// How a server is connected to.
-pub(super) struct Door {
+pub(super) struct ServerDoor {
     address: RedisAddress,
     login: RedisConnectionInfo,
     tls: Option<Arc<ClientConfig>>,
@@ -34,7 +34,7 @@ pub(super) struct Door {
     questions_max: usize,
 }
 
-impl Door {
+impl ServerDoor {
     /// To this server, with this password. Its certificate is checked with the roots of `ca_pem`, or with Mozilla's.
     ///
     /// # Errors
@@ -64,14 +64,14 @@ impl Door {
     ///
     /// # Errors
     /// `Refused` when the server cannot be reached, does not let us in, or takes no changes.
-    pub(super) async fn connect(&self) -> Result<(MultiplexedConnection, Driver), StoreError> {
+    pub(super) async fn connect(&self) -> Result<(MultiplexedConnection, ConnectionDriver), StoreError> {
         let failed = |what: &str, error: io::Error| StoreError::Refused { reason: format!("{what}: {error}") };
         let stream = self.stream().await.map_err(|error| failed("it cannot be reached", error))?;
         let config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(self.questions_max);
         let connected = MultiplexedConnection::new_with_config(&self.login, stream, config).await;
         let (mut connection, driver) = connected.map_err(|error| login_refused(&error))?;
-        let mut driver: Driver = Box::pin(driver);
+        let mut driver: ConnectionDriver = Box::pin(driver);
         tokio::select! {
             checked = check(&mut connection) => checked?,
             () = &mut driver => return Err(failed("it cannot be reached", io::ErrorKind::ConnectionReset.into())),

@@ -1,4 +1,4 @@
--- ARGV[4]: the key. ARGV[5]: what is added. Lua's numbers have 53 bits, so the server adds, in a field of its own.
+-- ARGV[4]: the key. ARGV[5]: what is added. ARGV[6]: for how many milliseconds a new number is kept. Lua's numbers have 53 bits, so the server adds, in a field of its own.
 local row, expiry = find(ARGV[4])
 if row and #row > HEADER + 20 then
   return { 'no number' }
@@ -10,4 +10,4 @@ redis.call('HDEL', meta, 'sum')
 if type(added) == 'table' and added.err then
   return { added.err:find('overflow') and 'overflow' or 'no number' }
 end
-return change({ { key = ARGV[4], value = sum, expiry = expiry or 0 } }) or { 'number', sum }
+return change({ { key = ARGV[4], value = sum, expiry = row and (expiry or 0) or expiry_after(ARGV[6]) } }) or { 'number', sum }

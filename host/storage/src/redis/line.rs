@@ -13,11 +13,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wasmhost_base::backoff::Backoff;
 
-use super::Shared;
 use super::command::{Question, get_one, got_one, reply, swept, time, told_time};
-use super::connect::{Door, Driver};
+use super::connect::{ConnectionDriver, ServerDoor};
 use super::place::{GrantedStore, Place};
 use super::refusal::refusal;
+use super::shared::ServerShared;
 use crate::asked::{Answered, Asked};
 use crate::error::StoreError;
 use crate::operation::{Operation, Reply};
@@ -41,13 +41,13 @@ pub(super) struct Queued {
 
 /// The connection of a [`Redis`](super::Redis), and what is on its way.
 pub struct RedisLine {
-    pub(super) door: Door,
-    pub(super) shared: Arc<Shared>,
+    pub(super) door: ServerDoor,
+    pub(super) shared: Arc<ServerShared>,
     pub(super) questions: mpsc::Receiver<Queued>,
 }
 
 /// Why a connection is not used any more.
-enum Ended {
+enum LineEnd {
     /// Nobody can ask any more.
     Unused,
     /// What is said about it. `was_of_use`: a question was answered over it.
@@ -55,7 +55,7 @@ enum Ended {
 }
 
 /// What has become of a question, for the connection over which it was asked.
-enum Told {
+enum QuestionFate {
     /// It was answered.
     Answered,
     /// It was not asked, or refused.
@@ -89,7 +89,7 @@ impl RedisLine {
                     if down.take().is_some() {
                         tracing::info!(server, "stores: the server answers again");
                     }
-                    let Ended::Broken { reason, was_of_use } = self.serve(connection, driver).await else { return };
+                    let LineEnd::Broken { reason, was_of_use } = self.serve(connection, driver).await else { return };
                     // One that was of no use is as one that could not be made.
                     if was_of_use {
                         attempt = 0;
@@ -115,22 +115,22 @@ impl RedisLine {
 
     /// Asks over a connection until it is of no use. What has no answer by then is lost: whoever changes something hears that
     /// nobody knows what became of it.
-    async fn serve(&mut self, connection: MultiplexedConnection, driver: Driver) -> Ended {
+    async fn serve(&mut self, connection: MultiplexedConnection, driver: ConnectionDriver) -> LineEnd {
         let mut driving = Task(tokio::spawn(driver));
         let mut asking = FuturesUnordered::new();
         let mut sweeping = pin!(sweep(connection.clone(), Arc::clone(&self.shared)));
         let mut was_of_use = false;
         loop {
             tokio::select! {
-                _ = &mut driving.0 => return Ended::Broken { reason: BROKEN, was_of_use },
+                _ = &mut driving.0 => return LineEnd::Broken { reason: BROKEN, was_of_use },
                 Some(told) = asking.next() => match told {
-                    Told::Answered => was_of_use = true,
-                    Told::Nothing => {}
-                    Told::Ends(reason) => return Ended::Broken { reason, was_of_use },
+                    QuestionFate::Answered => was_of_use = true,
+                    QuestionFate::Nothing => {}
+                    QuestionFate::Ends(reason) => return LineEnd::Broken { reason, was_of_use },
                 },
-                reason = &mut sweeping => return Ended::Broken { reason, was_of_use },
+                reason = &mut sweeping => return LineEnd::Broken { reason, was_of_use },
                 queued = self.questions.recv(), if asking.len() < ASKED_MAX => {
-                    let Some(queued) = queued else { return Ended::Unused };
+                    let Some(queued) = queued else { return LineEnd::Unused };
                     asking.push(ask(connection.clone(), Arc::clone(&self.shared), queued));
                     while asking.len() < ASKED_MAX {
                         let Ok(queued) = self.questions.try_recv() else { break };
@@ -162,25 +162,25 @@ async fn meanwhile<T>(
 }
 
 /// Asks one question, unless it was given up, and tells the answer.
-async fn ask(mut connection: MultiplexedConnection, shared: Arc<Shared>, queued: Queued) -> Told {
+async fn ask(mut connection: MultiplexedConnection, shared: Arc<ServerShared>, queued: Queued) -> QuestionFate {
     let Queued { place, operation, asked } = queued;
     if !asked.begin() {
-        return Told::Nothing;
+        return QuestionFate::Nothing;
     }
     let answering = perform(&mut connection, &shared, place.store(), &operation);
     let Ok(answer) = tokio::time::timeout(shared.patience, answering).await else {
         // Whoever asked hears it from its own clock, or when this question is dropped.
-        return Told::Ends(TOO_SLOW);
+        return QuestionFate::Ends(TOO_SLOW);
     };
     match answer {
         Ok(told) => {
             asked.tell(told);
-            Told::Answered
+            QuestionFate::Answered
         }
         Err(error) => {
             let refusal = refusal(&error, operation.changes());
             asked.tell(Err(refusal.told));
-            refusal.ends.map_or(Told::Nothing, Told::Ends)
+            refusal.ends.map_or(QuestionFate::Nothing, QuestionFate::Ends)
         }
     }
 }
@@ -188,7 +188,7 @@ async fn ask(mut connection: MultiplexedConnection, shared: Arc<Shared>, queued:
 /// Carries out an operation.
 async fn perform(
     connection: &mut MultiplexedConnection,
-    shared: &Shared,
+    shared: &ServerShared,
     store: &GrantedStore,
     operation: &Operation,
 ) -> RedisResult<Answered> {
@@ -227,7 +227,7 @@ async fn send(connection: &mut MultiplexedConnection, question: &Question) -> Re
 }
 
 /// Removes entries that have expired, of all stores, again and again. It ends with the reason why the connection is of no use.
-async fn sweep(mut connection: MultiplexedConnection, shared: Arc<Shared>) -> &'static str {
+async fn sweep(mut connection: MultiplexedConnection, shared: Arc<ServerShared>) -> &'static str {
     loop {
         let mut more = false;
         for store in shared.stores() {

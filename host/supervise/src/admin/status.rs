@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -14,6 +15,7 @@ use wasmhost_serve::metrics::{
 use super::figures::Sums;
 use super::table::{OF_APP, OF_HOST, OF_WORKER};
 use crate::host_status::{AppRow, HostStatus};
+use crate::schedules::{LastRun, ScheduleRow};
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -97,6 +99,8 @@ struct OfApp<'a> {
     /// Workers that cannot serve it yet as it was loaded last.
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
     behind: &'a [u16],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    schedules: Vec<OfSchedule<'a>>,
     /// None where no worker has had to do with it.
     #[serde(flatten)]
     counts: Option<CountsOfApp<'a>>,
@@ -104,7 +108,7 @@ struct OfApp<'a> {
 
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
-        let AppRow { name, group, component, state, wasi, isolation, stores, behind, error, .. } = app;
+        let AppRow { name, group, component, state, wasi, isolation, stores, behind, error, schedules, .. } = app;
         Self {
             name,
             group: group.as_deref(),
@@ -116,8 +120,64 @@ impl<'a> OfApp<'a> {
             hint: error.as_ref().map(|(_, hint)| &**hint).filter(|hint| !hint.is_empty()),
             stores,
             behind,
+            schedules: schedules.iter().map(OfSchedule::of).collect(),
             counts: figures
                 .map(|figures| CountsOfApp { requests: figures.requests(), metrics: MetricsOfApp(app, figures) }),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct OfSchedule<'a> {
+    name: &'a str,
+    cron: &'a str,
+    timezone: &'a str,
+    path: &'a str,
+    /// Milliseconds since 1970.
+    next_ms: Option<u64>,
+    running: usize,
+    runs: u64,
+    faults: u64,
+    failures: u64,
+    left_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<OfRun<'a>>,
+}
+
+#[derive(Serialize)]
+struct OfRun<'a> {
+    due_ms: u64,
+    duration_ms: u64,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+}
+
+impl<'a> OfSchedule<'a> {
+    fn of(row: &'a ScheduleRow) -> Self {
+        let ScheduleRow { schedule, next, running, runs, faults, failures, left_out, last } = row;
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let since = |time: SystemTime| ms(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        Self {
+            name: &schedule.name,
+            cron: &schedule.cron,
+            timezone: &schedule.timezone,
+            path: &schedule.path,
+            next_ms: next.map(since),
+            running: *running,
+            runs: *runs,
+            faults: *faults,
+            failures: *failures,
+            left_out: *left_out,
+            last: last.as_ref().map(|LastRun { due, took, end }| OfRun {
+                due_ms: since(*due),
+                duration_ms: ms(*took),
+                outcome: end.outcome.name(),
+                status: end.status,
+                detail: end.detail.as_deref(),
+            }),
         }
     }
 }

@@ -14,6 +14,7 @@ use wasmhost_storage::StoreUsage;
 
 use crate::apps::book::AppState;
 use crate::host_status::{AppRow, HostStatus};
+use crate::schedules::ScheduleRow;
 
 use MetricKind::{Counter, Gauge};
 use MetricValue::{Count, Seconds};
@@ -50,7 +51,36 @@ pub(super) const OF_APP: &[MetricRow<AppRow>] = &[
             AppState::ALL.into_iter().map(|state| (state.name().into(), u64::from(state.name() == app.state))).collect()
         }),
     ),
+    row(
+        (Counter, "schedule_runs", None),
+        "Runs of schedules that have ended",
+        By("schedule", |app| by_schedule(app, |row| row.runs)),
+    ),
+    row(
+        (Counter, "schedule_faults", None),
+        "Runs of schedules that ended with a fault of the guest",
+        By("schedule", |app| by_schedule(app, |row| row.faults)),
+    ),
+    row(
+        (Counter, "schedule_failures", None),
+        "Runs of schedules that the guest answered with a status of 400 or above, or that the host could not make",
+        By("schedule", |app| by_schedule(app, |row| row.failures)),
+    ),
+    row(
+        (Counter, "schedule_times_left_out", None),
+        "Times of schedules that were left out: a run before had not ended, or they were missed",
+        By("schedule", |app| by_schedule(app, |row| row.left_out)),
+    ),
+    row(
+        (Gauge, "schedule_running", None),
+        "Runs of schedules under way",
+        By("schedule", |app| by_schedule(app, |row| u64::try_from(row.running).unwrap_or(u64::MAX))),
+    ),
 ];
+
+fn by_schedule(app: &AppRow, of: fn(&ScheduleRow) -> u64) -> Labelled {
+    app.schedules.iter().map(|row| (row.schedule.name.clone().into(), of(row))).collect()
+}
 
 /// Of the host.
 pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[

@@ -11,15 +11,16 @@ use wasmhost_config::{APPS_MAX, App, AppId};
 pub(crate) enum Change {
     /// Nothing.
     None,
-    /// It has other routes, and is otherwise the same.
+    /// It has other routes or schedules, and is otherwise the same.
     Routes,
     /// It has to be loaded again.
     Settings,
 }
 
-/// `app` with the routes of `other`.
+/// `app` with the routes of `other`, and its schedules.
 pub(crate) fn with_routes_of(app: &App, other: &App) -> App {
-    App { routes: other.routes.clone(), strip_prefix: other.strip_prefix, ..app.clone() }
+    let (routes, schedules) = (other.routes.clone(), other.schedules.clone());
+    App { routes, strip_prefix: other.strip_prefix, schedules, ..app.clone() }
 }
 
 /// How two versions of an app differ.

@@ -1,7 +1,7 @@
 //! The side of who asks a host that runs: which hosts there are, and a request and its answer.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use wasmhost_config::control::{directories, name_of};
+use wasmhost_config::control::{directories, name_of, owner_of_sockets};
 
 /// Largest answer: the status of a thousand apps.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -25,6 +25,8 @@ pub struct FoundHost {
     pub name: String,
     /// Its socket.
     pub socket: PathBuf,
+    /// Whose process must be at its other end; none: whoever is there, since the socket itself was named.
+    pub owner: Option<u32>,
 }
 
 /// Why a host was not asked, or gave no answer.
@@ -36,6 +38,9 @@ pub enum ControlError {
     /// This user may not.
     #[error("the socket `{0}` is another user's")]
     Forbidden(PathBuf),
+    /// Somebody else has taken the place of a host.
+    #[error("behind the socket `{0}` is a process of another user")]
+    Foreign(PathBuf),
     /// It was asked and did not answer as it should.
     #[error("the host behind `{0}` gave no answer: {1}")]
     NoAnswer(PathBuf, String),
@@ -53,12 +58,14 @@ pub struct ControlAnswer {
 /// The hosts of this user whose sockets are found, by name. Some may have ended without removing theirs.
 pub fn hosts() -> Vec<FoundHost> {
     let mut found = Vec::new();
-    for directory in directories(rustix::process::geteuid().as_raw()) {
+    let uid = rustix::process::geteuid().as_raw();
+    for directory in directories(uid) {
+        let Some(owner) = owner_of_sockets(&directory, uid) else { continue };
         let Ok(entries) = std::fs::read_dir(&directory) else { continue };
         for entry in entries.flatten().take(HOSTS_MAX) {
             let socket = entry.path();
             if let Some(name) = name_of(&socket) {
-                found.push(FoundHost { name: name.to_owned(), socket });
+                found.push(FoundHost { name: name.to_owned(), socket, owner: Some(owner) });
             }
         }
     }
@@ -71,12 +78,13 @@ pub fn hosts() -> Vec<FoundHost> {
 ///
 /// # Errors
 /// When there is none, or it gives no answer in time.
-pub fn ask(socket: &Path, method: Method, path: &str, patience: Duration) -> Result<ControlAnswer, ControlError> {
+pub fn ask(host: &FoundHost, method: Method, path: &str, patience: Duration) -> Result<ControlAnswer, ControlError> {
+    let socket = host.socket.as_path();
     let no_answer = |error: &dyn std::fmt::Display| ControlError::NoAnswer(socket.to_owned(), error.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| no_answer(&error))?;
     runtime.block_on(async {
-        let asked = tokio::time::timeout(patience, exchange(socket, method, path));
+        let asked = tokio::time::timeout(patience, exchange(host, method, path));
         match asked.await {
             Ok(answer) => answer,
             Err(_) => Err(no_answer(&format!("not within {} s", patience.as_secs()))),
@@ -84,12 +92,19 @@ pub fn ask(socket: &Path, method: Method, path: &str, patience: Duration) -> Res
     })
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<ControlAnswer, ControlError> {
+async fn exchange(host: &FoundHost, method: Method, path: &str) -> Result<ControlAnswer, ControlError> {
+    let socket = host.socket.as_path();
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::Gone(socket.to_owned()),
         io::ErrorKind::PermissionDenied => ControlError::Forbidden(socket.to_owned()),
         _ => ControlError::NoAnswer(socket.to_owned(), error.to_string()),
     })?;
+    if let Some(owner) = host.owner {
+        let there = stream.peer_cred().map_err(|error| ControlError::NoAnswer(socket.to_owned(), error.to_string()))?;
+        if there.uid() != owner && there.uid() != 0 {
+            return Err(ControlError::Foreign(socket.to_owned()));
+        }
+    }
     let answer = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the answer, or breaks, which the answer tells.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ControlOrder;
 use crate::admin::{AdminAnswer, Commands, LaterAnswer, page};
 use crate::host_status::HostStatus;
+use crate::schedules::LastRun;
 
 /// How often it is looked whether a reload has ended.
 const LOOKS: Duration = Duration::from_millis(10);
@@ -50,8 +51,42 @@ impl Commands for Control {
         match path {
             "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
             "/stop" => Some(Box::pin(stop(self.orders.clone()))),
-            _ => None,
+            _ => {
+                let names = path.strip_prefix("/schedules/")?.strip_suffix("/run")?;
+                let (app, schedule) = names.split_once('/')?;
+                Some(Box::pin(run_schedule(self.orders.clone(), app.to_owned(), schedule.to_owned())))
+            }
         }
+    }
+}
+
+/// What came of a run.
+#[derive(Serialize)]
+struct RunOutcomeShown {
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    duration_ms: u64,
+}
+
+/// Runs a schedule, and answers when that has ended.
+async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule: String) -> AdminAnswer {
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::RunSchedule { app, schedule, ended }).await.is_err() {
+        return stopping();
+    }
+    let LastRun { took, end, .. } = match hears.await {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => return stopping(),
+    };
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let shown = RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms };
+    match serde_json::to_string(&shown) {
+        Ok(text) => page(StatusCode::OK, "application/json", text + "\n"),
+        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
     }
 }
 

@@ -1,16 +1,15 @@
 //! Binding the control socket, before the process confines itself.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
 use wasmhost_base::private_files::make_directory;
-use wasmhost_config::control::{default_name, socket_in};
+use wasmhost_config::control::{check_own, default_name, socket_in};
 use wasmhost_config::{Config, ControlSocket, Listen};
 use wasmhost_serve::listener::{BindError, Bound};
 
-/// Who may use it: this user.
-const MODE: u32 = 0o600;
+/// What others may not do with it: everything. (What makes a socket's file takes this from its mode at once.)
+const NOT_FOR_OTHERS: Mode = Mode::from_bits_retain(0o177);
 
 /// Binds the socket; none: the settings say so, or it cannot be had and nobody has named it, which is logged.
 ///
@@ -22,7 +21,8 @@ pub(crate) fn bind(config: &Config) -> Result<Option<Bound>, BindError> {
         ControlSocket::File(path) => bind_at(path).map(Some),
         ControlSocket::Auto => {
             let Some(directory) = &config.runtime_dir else { return Ok(None) };
-            let bound = make_directory(directory).and_then(|()| bind_in(directory, &default_name(config)));
+            let made = make_directory(directory).and_then(|()| check_own(directory));
+            let bound = made.and_then(|()| bind_in(directory, &default_name(config)));
             Ok(bound
                 .map_err(|reason| tracing::info!("commands such as `wasmhost ps` do not find this host: {reason}"))
                 .ok())
@@ -39,11 +39,9 @@ fn bind_in(directory: &Path, name: &str) -> Result<Bound, String> {
 }
 
 fn bind_at(path: &Path) -> Result<Bound, BindError> {
-    let bound = Bound::new(&Listen::Unix(PathBuf::from(path)))?;
-    std::fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(|error| BindError {
-        address: format!("unix:{}", path.display()),
-        reason: format!("it cannot be made this user's alone: {error}"),
-        hint: "name another path with --control, or `off`".to_owned(),
-    })?;
-    Ok(bound)
+    // The process has no other thread yet.
+    let before = rustix::process::umask(NOT_FOR_OTHERS);
+    let bound = Bound::new(&Listen::Unix(PathBuf::from(path)));
+    rustix::process::umask(before);
+    bound
 }

@@ -22,6 +22,7 @@ use wasmhost_storage::{FILE_NAME, OpenError, StoreFile, command_socket};
 
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
+use super::schedule_file::ScheduleFile;
 use crate::control;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 use crate::service_manager::ServiceManager;
@@ -37,6 +38,8 @@ pub struct Bootstrap {
     pub(super) files: BoundFiles,
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
+    /// Where schedules keep what they have dealt with.
+    pub(super) schedules: Option<ScheduleFile>,
     pub(super) service_manager: ServiceManager,
     /// The file of stores, if some app is granted one, and where commands ask for them.
     pub(super) stores: Option<(StoreFile, Option<UnixListener>)>,
@@ -156,6 +159,7 @@ impl Bootstrap {
             Ok(Some(TlsLook::Same)) => return Err(PrimaryError::Tls("the spawner has read no file of TLS".to_owned())),
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
+        let schedules = ScheduleFile::open(config).map_err(PrimaryError::Data)?;
         let service_manager = ServiceManager::connect();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
         Ok(Self {
@@ -169,6 +173,7 @@ impl Bootstrap {
             tls,
             service_manager,
             stores,
+            schedules,
         })
     }
 

@@ -114,7 +114,11 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Acts on what is held for the workers of a division.
-    fn with_held(&mut self, division: usize, act: impl FnOnce(&mut Self, &mut HeldForwards<inbox::Connection>)) {
+    pub(super) fn with_held(
+        &mut self,
+        division: usize,
+        act: impl FnOnce(&mut Self, &mut HeldForwards<inbox::Connection>),
+    ) {
         let mut held = std::mem::replace(&mut self.divisions[division].held, HeldForwards::new());
         act(self, &mut held);
         self.divisions[division].held = held;
@@ -126,7 +130,11 @@ impl<B: Backend> Primary<B> {
     }
 
     /// The same among the workers of this division.
-    fn dispatch_in(&mut self, division: usize, mut connection: inbox::Connection) -> Option<inbox::Connection> {
+    pub(super) fn dispatch_in(
+        &mut self,
+        division: usize,
+        mut connection: inbox::Connection,
+    ) -> Option<inbox::Connection> {
         let now = Instant::now();
         let Division { places, balancer, .. } = &mut self.divisions[division];
         let first = places.start;

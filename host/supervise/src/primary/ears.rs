@@ -11,6 +11,7 @@ use wasmhost_serve::worker::WorkerEvent;
 
 use super::dispatch::DISPATCH_AGAIN;
 use super::reload::DevOrder;
+use super::scheduling::EndedRun;
 use crate::apps::Done;
 use crate::backend::Backend;
 use crate::control::ControlOrder;
@@ -24,6 +25,7 @@ pub(super) struct Ears<'a, B: Backend> {
     pub(super) done: &'a mut mpsc::Receiver<Done<B>>,
     pub(super) read: &'a mut mpsc::Receiver<io::Result<Reading>>,
     pub(super) looked: &'a mut mpsc::Receiver<io::Result<TlsLook>>,
+    pub(super) runs: &'a mut mpsc::Receiver<EndedRun>,
     pub(super) signals: &'a mut Signals,
     /// Ends with the spawner. None once it has.
     pub(super) spawner: Option<Pin<&'a mut (dyn Future<Output = io::Result<()>> + 'a)>>,
@@ -39,6 +41,7 @@ pub(super) enum Heard<B: Backend> {
     Done(Done<B>),
     Read(Box<io::Result<Reading>>),
     LookedAtTls(io::Result<TlsLook>),
+    RunEnded(EndedRun),
     Due(DueTask),
     /// Nothing: the loop looks at everything again.
     Nothing,
@@ -53,11 +56,12 @@ pub(super) enum DueTask {
     Respawn,
     Beat,
     LookAtTls,
+    Schedules,
     ServiceManager,
 }
 
 /// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 7];
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 8];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.
@@ -69,7 +73,7 @@ impl<B: Backend> Ears<'_, B> {
         due: DueTimes,
         looks_again: bool,
     ) -> Heard<B> {
-        let Self { workers, orders, commands, done, read, looked, signals, spawner } = self;
+        let Self { workers, orders, commands, done, read, looked, runs, signals, spawner } = self;
         let lost = async {
             match spawner {
                 Some(lost) => lost.await,
@@ -99,6 +103,7 @@ impl<B: Backend> Ears<'_, B> {
             Some(done) = done.recv() => Heard::Done(done),
             Some(reading) = read.recv(), if !is_draining => Heard::Read(Box::new(reading)),
             Some(look) = looked.recv(), if !is_draining => Heard::LookedAtTls(look),
+            Some(ended) = runs.recv() => Heard::RunEnded(ended),
             task = due => Heard::Due(task),
             () = tokio::time::sleep(DISPATCH_AGAIN), if looks_again => Heard::Nothing,
         }

@@ -150,11 +150,7 @@ impl<B: Backend> Primary<B> {
         }
         self.change_listeners(&config, listeners, is_by_itself, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
-        if let Some(stores) = self.stores.clone() {
-            let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
-            let apps: Vec<Arc<App>> = apps.cloned().collect();
-            tokio::task::spawn_local(async move { tell_of_stores(stores.grant_only(apps).await) });
-        }
+        self.grant_stores();
     }
 
     fn change_apps(&mut self, found: Difference, beyond: &BTreeMap<String, String>, touched: &BTreeSet<String>) {
@@ -199,6 +195,7 @@ impl<B: Backend> Primary<B> {
             }
         }
         self.publish();
+        self.follow_schedules();
         tracing::info!(new = news, changed, gone, "reload: the file of settings was read");
         self.reload.loads = Some(loads);
         self.settle_loads();
@@ -359,12 +356,23 @@ impl<B: Backend> Primary<B> {
         Listener::new(bound)
     }
 
+    /// Grants stores to the apps as they are served and as they are to be, and no others.
+    fn grant_stores(&self) {
+        if let Some(stores) = self.stores.clone() {
+            let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
+            let apps: Vec<Arc<App>> = apps.cloned().collect();
+            tokio::task::spawn_local(async move { tell_of_stores(stores.grant_only(apps).await) });
+        }
+    }
+
     /// Notes which apps have been loaded for the last reading.
     pub(super) fn settle_loads(&mut self) {
         let Some(loads) = &mut self.reload.loads else { return };
         loads.retain(|id| self.apps.book.get(*id).is_some_and(|record| !record.is_at_rest()));
         if loads.is_empty() && !self.unpublished.is_pending() {
             self.reload.loads = None;
+            // What apps had before and have no more.
+            self.grant_stores();
             tracing::info!("reload: done");
         }
     }

@@ -301,6 +301,7 @@ impl<B: Backend> Primary<B> {
             stores: app.grants.stores.iter().map(|grant| (grant.name.clone(), grant.store.clone())).collect(),
             behind: record.behind().map(|worker| worker.0).collect(),
             error,
+            schedules: self.scheduling.rows(id),
             failed_loads: 0,
         };
         self.host_status.show(id, row, has_failed);

@@ -20,6 +20,7 @@ use super::error::{PrimaryError, system};
 use super::host_listeners::HostListeners;
 use super::place::Place;
 use super::reload::Reload;
+use super::scheduling::Scheduling;
 use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
@@ -39,6 +40,7 @@ pub(super) struct Primary<B: Backend> {
     /// Changes of apps of which workers are not told yet.
     pub(super) unpublished: Unpublished<Tell<B::Guest>>,
     pub(super) reload: Reload,
+    pub(super) scheduling: Scheduling,
     pub(super) listeners: HostListeners<B::Listeners>,
     pub(super) host_status: Arc<HostStatus>,
     /// What clients' connections take from.

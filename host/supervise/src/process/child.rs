@@ -21,7 +21,7 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Confinement, Unconfined};
-use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Services, Ticker, capabilities};
+use wasmhost_sandbox::{Artifact, HostServices, LoadError, Sandbox, Ticker, capabilities};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
@@ -142,7 +142,7 @@ fn load(
     let host = scoreboard::opened::<HostScoreboard>(&descriptors.take(Descriptor::HostScoreboard)?)?;
     let trial = Trial {
         // A trial asks no store.
-        sandbox: Sandbox::new(config, 1, Ticker::start()?, Services::default()),
+        sandbox: Sandbox::new(config, 1, Ticker::start()?, HostServices::default()),
         among_others: config.source.is_some(),
         budget: budget(config, &host.memory_bytes, &own.memory_bytes),
         pulse: &own.pulse,
@@ -252,10 +252,10 @@ fn prepare(
         Ok(line) => {
             let line = UnixStream::from_std(line.into()).map_err(text)?;
             let (remote, line) = Remote::new(line, StoreOptions::default().patience);
-            (Services { stores: Stores::Elsewhere(remote) }, Some(line))
+            (HostServices { stores: Stores::Elsewhere(remote) }, Some(line))
         }
         // The host has none.
-        Err(_) => (Services::default(), None),
+        Err(_) => (HostServices::default(), None),
     };
     let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?, services);
     make_engines_ahead(&config, &sandbox);
@@ -559,7 +559,7 @@ impl Attendance {
         let Ok(socket) = descriptors.take(Descriptor::Socket) else { return };
         let socket = match peer {
             Peer::Tcp(_) => Accepted::Tcp(socket.into()),
-            Peer::Unix | Peer::Front => Accepted::Unix(socket.into()),
+            Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => Accepted::Unix(socket.into()),
         };
         // The primary hands no more over than the inbox takes.
         if inbox.try_send(Connection { socket, peer, listener, permit }).is_err() {

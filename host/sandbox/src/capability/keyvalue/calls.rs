@@ -9,8 +9,8 @@ use wasmhost_storage::{Edit, KeyValue as _, Listing, Operation, PAGE_KEYS_MAX, R
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Resource, ResourceTable};
 
-use super::granted::{GrantedStore, KeyValueStores};
-use super::shapes::{Bucket, Cas, CasError, Error};
+use super::granted::{AppStore, KeyValueStores};
+use super::shapes::{Bucket, Cas, CasError, KeyValueError};
 use crate::bounds::{AppBounds, SharedBound};
 use crate::capability::moments::{Holds, Surroundings};
 use crate::file_threads::within;
@@ -28,17 +28,20 @@ const OWNER_CPU: Duration = Duration::from_micros(20);
 const OWNER_CPU_PER_KIB: Duration = Duration::from_micros(1);
 
 /// The outer error is a trap, the inner one what the guest gets.
-pub(super) type Told<T> = wasmtime::Result<Result<T, Error>>;
+pub(super) type GuestAnswer<T> = wasmtime::Result<Result<T, KeyValueError>>;
 
 fn table<'a, S: Holds<KeyValueStores>>(store: &'a mut StoreContextMut<'_, S>) -> &'a mut ResourceTable {
     store.data_mut().ctx().table
 }
 
 /// `store.open`.
-pub(super) fn open<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>, name: &str) -> Told<Resource<Bucket>> {
+pub(super) fn open<S: Holds<KeyValueStores>>(
+    store: &mut StoreContextMut<'_, S>,
+    name: &str,
+) -> GuestAnswer<Resource<Bucket>> {
     match grant(store, name) {
         Some(granted) => Ok(Ok(table(store).push(Bucket::new(granted))?)),
-        None => Ok(Err(Error::AccessDenied)),
+        None => Ok(Err(KeyValueError::AccessDenied)),
     }
 }
 
@@ -49,7 +52,7 @@ pub(super) fn caller_named<S: Holds<KeyValueStores>>(store: &mut StoreContextMut
 }
 
 /// The store that the guest calls so, if it is granted; else the log tells of it.
-fn grant<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>, name: &str) -> Option<Arc<GrantedStore>> {
+fn grant<S: Holds<KeyValueStores>>(store: &mut StoreContextMut<'_, S>, name: &str) -> Option<Arc<AppStore>> {
     let granted = store.data_mut().held().as_ref().and_then(|stores| stores.open(name));
     if granted.is_none() {
         refuse(&store.data().surroundings(), name);
@@ -69,13 +72,14 @@ fn refuse(surroundings: &Surroundings<'_>, name: &str) {
         tracing::warn!(worker, lines = left_out, "refusals to open a store were left out");
     }
     if is_told {
-        let name: String = name.chars().take(NAME_LOGGED_CHARS).collect();
+        // Whatever it is, it is one line of text.
+        let name: String = name.chars().take(NAME_LOGGED_CHARS).flat_map(char::escape_debug).collect();
         tracing::warn!(
             app,
             worker,
             request,
             limit = "--store",
-            "the guest asked for the store {name:?}, which it is not granted; to grant it: `--store {name}`, or `stores = [{name:?}]` of the app"
+            "the guest asked for the store \"{name}\", which it is not granted; to grant it: `--store {name}`, or `stores = [\"{name}\"]` of the app"
         );
     }
 }
@@ -91,7 +95,7 @@ pub(super) fn caller<S: Holds<KeyValueStores>>(
 
 /// Who asks a store: what a call needs of its instance, from which nothing is borrowed while it waits.
 pub(super) struct Caller {
-    pub(super) granted: Arc<GrantedStore>,
+    pub(super) granted: Arc<AppStore>,
     bounds: Arc<AppBounds>,
     meter: Arc<Meter>,
     /// The request for which it asks.
@@ -102,14 +106,14 @@ pub(super) struct Caller {
 
 impl Caller {
     /// A guest that asks this store.
-    pub(super) fn new<S: Holds<KeyValueStores>>(store: &S, granted: Arc<GrantedStore>) -> Self {
+    pub(super) fn new<S: Holds<KeyValueStores>>(store: &S, granted: Arc<AppStore>) -> Self {
         let Surroundings { bounds, meter, worker } = store.surroundings();
         let request = meter.whose().1;
         Self { granted, bounds: Arc::clone(bounds), meter: Arc::clone(meter), request, worker: worker.clone() }
     }
 
     /// Carries out an operation. A guest that is ended while it waits has changed the store or not, and never in part.
-    pub(super) async fn perform(&self, operation: Operation) -> Result<Reply, Error> {
+    pub(super) async fn perform(&self, operation: Operation) -> Result<Reply, KeyValueError> {
         let (granted, counters) = (&self.granted, self.bounds.store_counters());
         if let Some(counters) = counters {
             counters.called(StoreCall::of(&operation));
@@ -152,12 +156,12 @@ impl Caller {
 }
 
 /// What is no answer to what was asked.
-pub(super) fn no_answer() -> Error {
+pub(super) fn no_answer() -> KeyValueError {
     StoreError::Invalid.into()
 }
 
 /// Values, in the order of their keys.
-pub(super) async fn get(caller: &Caller, keys: Vec<String>) -> Result<Vec<Option<Stored>>, Error> {
+pub(super) async fn get(caller: &Caller, keys: Vec<String>) -> Result<Vec<Option<Stored>>, KeyValueError> {
     let asked = keys.len();
     match caller.perform(Operation::Get { keys }).await? {
         Reply::Values(values) if values.len() == asked => Ok(values),
@@ -166,12 +170,12 @@ pub(super) async fn get(caller: &Caller, keys: Vec<String>) -> Result<Vec<Option
 }
 
 /// One value.
-pub(super) async fn get_one(caller: &Caller, key: String) -> Result<Option<Stored>, Error> {
+pub(super) async fn get_one(caller: &Caller, key: String) -> Result<Option<Stored>, KeyValueError> {
     Ok(get(caller, vec![key]).await?.pop().flatten())
 }
 
 /// Whether a key has a value.
-pub(super) async fn exists(caller: &Caller, key: String) -> Result<bool, Error> {
+pub(super) async fn exists(caller: &Caller, key: String) -> Result<bool, KeyValueError> {
     match caller.perform(Operation::Exists { key }).await? {
         Reply::Exists(exists) => Ok(exists),
         _ => Err(no_answer()),
@@ -179,7 +183,7 @@ pub(super) async fn exists(caller: &Caller, key: String) -> Result<bool, Error> 
 }
 
 /// Does these edits.
-pub(super) async fn write(caller: &Caller, edits: Vec<Edit>) -> Result<(), Error> {
+pub(super) async fn write(caller: &Caller, edits: Vec<Edit>) -> Result<(), KeyValueError> {
     match caller.perform(Operation::Write { edits }).await? {
         Reply::Written => Ok(()),
         _ => Err(no_answer()),
@@ -187,12 +191,12 @@ pub(super) async fn write(caller: &Caller, edits: Vec<Edit>) -> Result<(), Error
 }
 
 /// That a key has a value, in this store.
-pub(super) fn set(granted: &GrantedStore, (key, value): (String, Vec<u8>)) -> Edit {
+pub(super) fn set(granted: &AppStore, (key, value): (String, Vec<u8>)) -> Edit {
     Edit::Set { key, value, ttl_ms: granted.ttl_ms }
 }
 
 /// A page of keys.
-pub(super) async fn list(caller: &Caller, after: Option<String>) -> Result<Listing, Error> {
+pub(super) async fn list(caller: &Caller, after: Option<String>) -> Result<Listing, KeyValueError> {
     let operation = Operation::List { prefix: String::new(), after, limit: PAGE_KEYS_MAX };
     match caller.perform(operation).await? {
         Reply::Page(page) => Ok(page),
@@ -201,7 +205,7 @@ pub(super) async fn list(caller: &Caller, after: Option<String>) -> Result<Listi
 }
 
 /// The sum.
-pub(super) async fn increment(caller: &Caller, key: String, by: i64) -> Result<i64, Error> {
+pub(super) async fn increment(caller: &Caller, key: String, by: i64) -> Result<i64, KeyValueError> {
     match caller.perform(Operation::Increment { key, by }).await? {
         Reply::Number(number) => Ok(number),
         _ => Err(no_answer()),
@@ -211,9 +215,9 @@ pub(super) async fn increment(caller: &Caller, key: String, by: i64) -> Result<i
 /// `cas.new`: from here on, the key must stay as it is.
 pub(super) async fn watch<S: Holds<KeyValueStores>>(
     store: &mut StoreContextMut<'_, S>,
-    granted: Arc<GrantedStore>,
+    granted: Arc<AppStore>,
     key: String,
-) -> Told<Resource<Cas>> {
+) -> GuestAnswer<Resource<Cas>> {
     match get_one(&Caller::new(store.data(), Arc::clone(&granted)), key.clone()).await {
         Ok(stored) => {
             let seen = stored.map(|stored| stored.version);
@@ -227,7 +231,7 @@ pub(super) async fn watch<S: Holds<KeyValueStores>>(
 pub(super) async fn current<S: Holds<KeyValueStores>>(
     store: &mut StoreContextMut<'_, S>,
     cas: Resource<Cas>,
-) -> Told<Option<Vec<u8>>> {
+) -> GuestAnswer<Option<Vec<u8>>> {
     let Cas { granted, key, .. } = table(store).get(&cas)?;
     let (granted, key) = (Arc::clone(granted), key.clone());
     let stored = match get_one(&Caller::new(store.data(), granted), key).await {
@@ -281,10 +285,12 @@ pub(super) fn end<S: Holds<KeyValueStores>>(
     store: &mut StoreContextMut<'_, S>,
     bucket: &Resource<Bucket>,
     number: Option<u64>,
-) -> Told<Option<String>> {
+) -> GuestAnswer<Option<String>> {
     let Some(number) = number else { return Ok(Ok(None)) };
     let end = table(store).get(bucket)?.end(number);
     Ok(end.map(Some).ok_or_else(|| {
-        Error::Other("the cursor is not one of the last that this bucket gave: list from the beginning".to_owned())
+        KeyValueError::Other(
+            "the cursor is not one of the last that this bucket gave: list from the beginning".to_owned(),
+        )
     }))
 }

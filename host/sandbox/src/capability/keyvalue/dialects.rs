@@ -8,7 +8,7 @@ use wasmhost_storage::Edit;
 
 use super::calls;
 use super::granted::KeyValueStores;
-use super::shapes::{Bucket, Cas, Error, NumberedPage, Page};
+use super::shapes::{Bucket, Cas, KeyPage, KeyValueError, NumberedPage};
 use crate::capability::moments::Holds;
 
 /// The version that wasmtime and wasmCloud have.
@@ -81,7 +81,9 @@ fn link_draft<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Res
     of_bucket!(interface, "increment", |store, bucket, caller, key: String, delta: u64| {
         match i64::try_from(delta) {
             Ok(by) => calls::increment(&caller, key, by).await.and_then(unsigned),
-            Err(_) => Err(Error::Other("a store counts to 9223372036854775807: nothing was changed".to_owned())),
+            Err(_) => {
+                Err(KeyValueError::Other("a store counts to 9223372036854775807: nothing was changed".to_owned()))
+            }
         }
     });
     let mut interface = linker.instance(&format!("wasi:keyvalue/batch@{DRAFT}"))?;
@@ -95,15 +97,15 @@ fn link_draft<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Res
 }
 
 /// A sum, of which this version says that it is not below zero. It was stored in either case.
-fn unsigned(sum: i64) -> Result<u64, Error> {
-    u64::try_from(sum).map_err(|_| Error::Other(format!("the number is {sum} now, which is below zero")))
+fn unsigned(sum: i64) -> Result<u64, KeyValueError> {
+    u64::try_from(sum).map_err(|_| KeyValueError::Other(format!("the number is {sum} now, which is below zero")))
 }
 
 /// What only `0.2.0-draft2` has.
 fn link_draft2<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(&format!("wasi:keyvalue/store@{DRAFT2}"))?;
     of_bucket!(interface, "[method]bucket.list-keys", |store, bucket, caller, cursor: Option<String>| {
-        calls::list(&caller, cursor).await.map(|page| Page { keys: page.keys, cursor: page.next })
+        calls::list(&caller, cursor).await.map(|page| KeyPage { keys: page.keys, cursor: page.next })
     });
     let mut interface = linker.instance(&format!("wasi:keyvalue/atomics@{DRAFT2}"))?;
     interface.resource("cas", ResourceType::host::<Cas>(), calls::drop_handle::<S, Cas>)?;

@@ -12,7 +12,7 @@ use wasmhost_storage::{Edit, Listing, Operation, PAGE_KEYS_MAX, Reply, Stored};
 
 use super::calls::{self, Caller};
 use super::granted::KeyValueStores;
-use super::shapes::Error;
+use super::shapes::KeyValueError;
 use crate::capability::moments::Holds;
 
 /// The name of the interface, and its version.
@@ -31,7 +31,7 @@ const KEYS_MAX: usize = wasmhost_storage::KEYS_PER_OPERATION_MAX / 2;
 /// `entry`.
 #[derive(Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(record)]
-struct Entry {
+struct StoreEntry {
     value: Vec<u8>,
     metadata: Option<String>,
 }
@@ -49,13 +49,13 @@ struct Key {
 /// `page`.
 #[derive(Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(record)]
-struct Page {
+struct EntryPage {
     keys: Vec<Key>,
     next: Option<String>,
 }
 
 /// What the guest gets.
-type Told<T> = Result<T, String>;
+type EntriesAnswer<T> = Result<T, String>;
 
 /// Defines it.
 pub(super) fn link<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime::Result<()> {
@@ -100,14 +100,14 @@ async fn get<S: Holds<KeyValueStores>>(
     store: &mut StoreContextMut<'_, S>,
     name: &str,
     keys: Vec<String>,
-) -> Told<Vec<Option<Entry>>> {
+) -> EntriesAnswer<Vec<Option<StoreEntry>>> {
     let caller = calls::caller_named(store, name).ok_or_else(|| denied(name))?;
     let asked = with_metadata(keys)?;
     let found = calls::get(&caller, asked).await.map_err(|error| said(error, name))?;
     let mut found = found.into_iter();
     let mut entries = Vec::with_capacity(found.len() / 2);
     while let (Some(value), Some(metadata)) = (found.next(), found.next()) {
-        entries.push(value.map(|value| Entry { value: value.value, metadata: metadata.and_then(text) }));
+        entries.push(value.map(|value| StoreEntry { value: value.value, metadata: metadata.and_then(text) }));
     }
     Ok(entries)
 }
@@ -118,7 +118,7 @@ async fn list<S: Holds<KeyValueStores>>(
     prefix: String,
     after: Option<String>,
     limit: u32,
-) -> Told<Page> {
+) -> EntriesAnswer<EntryPage> {
     let caller = calls::caller_named(store, name).ok_or_else(|| denied(name))?;
     let limit = usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX).min(PAGE_KEYS_MAX);
     let page = page(&caller, Operation::List { prefix, after, limit }).await.map_err(|error| said(error, name))?;
@@ -133,10 +133,10 @@ async fn list<S: Holds<KeyValueStores>>(
         expires_at: stored.as_ref().and_then(|stored| stored.expires_at),
         metadata: stored.and_then(text),
     });
-    Ok(Page { keys: keys.collect(), next })
+    Ok(EntryPage { keys: keys.collect(), next })
 }
 
-async fn page(caller: &Caller, operation: Operation) -> Result<Listing, Error> {
+async fn page(caller: &Caller, operation: Operation) -> Result<Listing, KeyValueError> {
     match caller.perform(operation).await? {
         Reply::Page(page) => Ok(page),
         _ => Err(calls::no_answer()),
@@ -154,7 +154,7 @@ fn text(stored: Stored) -> Option<String> {
 }
 
 /// These keys, and behind each the one of its metadata.
-fn with_metadata(keys: Vec<String>) -> Told<Vec<String>> {
+fn with_metadata(keys: Vec<String>) -> EntriesAnswer<Vec<String>> {
     if keys.len() > KEYS_MAX {
         return Err(format!("a call names {} keys, and may name {KEYS_MAX}", keys.len()));
     }
@@ -166,7 +166,7 @@ fn with_metadata(keys: Vec<String>) -> Told<Vec<String>> {
     Ok(all)
 }
 
-fn checked(key: &str) -> Told<&str> {
+fn checked(key: &str) -> EntriesAnswer<&str> {
     match key.starts_with(METADATA) {
         true => Err("keys that begin with U+10FFFF are for metadata".to_owned()),
         false => Ok(key),
@@ -174,7 +174,7 @@ fn checked(key: &str) -> Told<&str> {
 }
 
 /// What setting a key changes.
-fn setting(key: String, value: Vec<u8>, metadata: Option<String>, ttl_ms: Option<u64>) -> Told<Vec<Edit>> {
+fn setting(key: String, value: Vec<u8>, metadata: Option<String>, ttl_ms: Option<u64>) -> EntriesAnswer<Vec<Edit>> {
     let of_metadata = metadata_of(checked(&key)?);
     let length = metadata.as_ref().map_or(0, String::len);
     if length > METADATA_BYTES_MAX {
@@ -202,10 +202,10 @@ fn denied(name: &str) -> String {
     )
 }
 
-fn said(error: Error, name: &str) -> String {
+fn said(error: KeyValueError, name: &str) -> String {
     match error {
-        Error::AccessDenied | Error::NoSuchStore => denied(name),
-        Error::Other(text) => text,
+        KeyValueError::AccessDenied | KeyValueError::NoSuchStore => denied(name),
+        KeyValueError::Other(text) => text,
     }
 }
 
@@ -213,7 +213,7 @@ fn said(error: Error, name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn edits(metadata: Option<&str>, ttl_ms: Option<u64>) -> Told<Vec<Edit>> {
+    fn edits(metadata: Option<&str>, ttl_ms: Option<u64>) -> EntriesAnswer<Vec<Edit>> {
         setting("a".to_owned(), b"1".to_vec(), metadata.map(str::to_owned), ttl_ms)
     }
 

@@ -10,11 +10,11 @@ use wasmhost_storage::Stores;
 pub(crate) struct KeyValueStores;
 
 /// The stores of an app, by the names by which its guest calls them.
-pub(crate) struct GrantedStores(BTreeMap<String, GrantedStore>);
+pub(crate) struct AppStores(BTreeMap<String, AppStore>);
 
 /// One of them.
 #[derive(Clone)]
-pub(super) struct GrantedStore {
+pub(super) struct AppStore {
     /// Where it is.
     pub(super) stores: Stores,
     /// What it is called there.
@@ -23,18 +23,18 @@ pub(super) struct GrantedStore {
     pub(super) ttl_ms: Option<u64>,
 }
 
-impl GrantedStores {
+impl AppStores {
     pub(super) fn new(granted: &[StoreGrant], stores: &Stores) -> Self {
         let one = |grant: &StoreGrant| {
             let ttl_ms = grant.limits.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
-            let store = GrantedStore { stores: stores.clone(), store: grant.store.clone(), ttl_ms };
+            let store = AppStore { stores: stores.clone(), store: grant.store.clone(), ttl_ms };
             (grant.name.clone(), store)
         };
         Self(granted.iter().map(one).collect())
     }
 
     /// The store that the guest calls so, for one instance: calls of different workers count their uses apart.
-    pub(super) fn open(&self, name: &str) -> Option<Arc<GrantedStore>> {
+    pub(super) fn open(&self, name: &str) -> Option<Arc<AppStore>> {
         self.0.get(name).cloned().map(Arc::new)
     }
 }

@@ -6,12 +6,12 @@ use wasmtime::component::{ComponentType, Lower, Resource};
 
 use wasmhost_storage::StoreError;
 
-use super::granted::GrantedStore;
+use super::granted::AppStore;
 
 /// `store.error`.
 #[derive(Debug, Clone, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
-pub(super) enum Error {
+pub(super) enum KeyValueError {
     #[component(name = "no-such-store")]
     NoSuchStore,
     #[component(name = "access-denied")]
@@ -20,7 +20,7 @@ pub(super) enum Error {
     Other(String),
 }
 
-impl From<StoreError> for Error {
+impl From<StoreError> for KeyValueError {
     fn from(error: StoreError) -> Self {
         match error {
             // The grant was taken away since the guest opened it.
@@ -44,7 +44,7 @@ pub(super) struct NumberedPage {
 /// `store.key-response` of `0.2.0-draft2`.
 #[derive(Debug, ComponentType, Lower)]
 #[component(record)]
-pub(super) struct Page {
+pub(super) struct KeyPage {
     pub(super) keys: Vec<String>,
     pub(super) cursor: Option<String>,
 }
@@ -54,7 +54,7 @@ pub(super) struct Page {
 #[component(variant)]
 pub(super) enum CasError {
     #[component(name = "store-error")]
-    StoreError(Error),
+    StoreError(KeyValueError),
     #[component(name = "cas-failed")]
     CasFailed(Resource<Cas>),
 }
@@ -64,14 +64,14 @@ const CURSORS_MAX: usize = 16;
 
 /// `store.bucket`: a store that was opened.
 pub(super) struct Bucket {
-    pub(super) granted: Arc<GrantedStore>,
+    pub(super) granted: Arc<AppStore>,
     /// Where the last pages ended: cursors of `0.2.0-draft` are numbers. The earliest first.
     cursors: Vec<(u64, String)>,
     last_cursor: u64,
 }
 
 impl Bucket {
-    pub(super) fn new(granted: Arc<GrantedStore>) -> Self {
+    pub(super) fn new(granted: Arc<AppStore>) -> Self {
         Self { granted, cursors: Vec::new(), last_cursor: 0 }
     }
 
@@ -93,7 +93,7 @@ impl Bucket {
 
 /// `atomics.cas`: a key, and the version of it that was seen last. (Of the value nothing is kept: guests can hold many.)
 pub(super) struct Cas {
-    pub(super) granted: Arc<GrantedStore>,
+    pub(super) granted: Arc<AppStore>,
     pub(super) key: String,
     pub(super) seen: Option<u64>,
 }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_bucket_remembers_where_its_last_pages_ended() {
-        let granted = GrantedStore { stores: Stores::None, store: "a/b".to_owned(), ttl_ms: None };
+        let granted = AppStore { stores: Stores::None, store: "a/b".to_owned(), ttl_ms: None };
         let mut bucket = Bucket::new(Arc::new(granted));
         let numbers: Vec<u64> = (0..CURSORS_MAX + 1).map(|page| bucket.number(page.to_string())).collect();
         assert_eq!(bucket.end(numbers[0]), None, "forgotten");
@@ -122,7 +122,7 @@ mod tests {
             StoreError::Damaged { file: file.clone(), reason: "a row".to_owned() },
             StoreError::Io { file, reason: "no space".to_owned() },
         ] {
-            let Error::Other(text) = Error::from(error) else { panic!("another error") };
+            let KeyValueError::Other(text) = KeyValueError::from(error) else { panic!("another error") };
             assert!(!text.contains("secret"), "{text}");
         }
     }

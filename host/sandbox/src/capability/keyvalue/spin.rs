@@ -9,13 +9,16 @@ use wasmhost_storage::{Edit, OPERATION_BYTES_MAX};
 
 use super::calls::{self, Caller};
 use super::granted::KeyValueStores;
-use super::shapes::{Bucket, Error};
+use super::shapes::{Bucket, KeyValueError};
 use crate::capability::moments::Holds;
 
 pub(super) const OF_0_2: &str = "fermyon:spin/key-value";
 pub(super) const VERSION_OF_0_2: &str = "2.0.0";
 pub(super) const OF_0_3: &str = "spin:key-value/key-value";
 pub(super) const VERSION_OF_0_3: &str = "3.0.0";
+
+/// Pages that are read for one answer.
+const PAGES_MAX: usize = 256;
 
 /// What a key counts beyond its length, among those that are answered at once.
 const KEY_BYTES: usize = 64;
@@ -35,19 +38,19 @@ enum SpinError {
     Other(String),
 }
 
-impl From<Error> for SpinError {
-    fn from(error: Error) -> Self {
+impl From<KeyValueError> for SpinError {
+    fn from(error: KeyValueError) -> Self {
         match error {
-            Error::NoSuchStore => Self::NoSuchStore,
-            Error::AccessDenied => Self::AccessDenied,
-            Error::Other(text) => Self::Other(text),
+            KeyValueError::NoSuchStore => Self::NoSuchStore,
+            KeyValueError::AccessDenied => Self::AccessDenied,
+            KeyValueError::Other(text) => Self::Other(text),
         }
     }
 }
 
 /// All keys, as far as they fit into one answer.
 async fn keys(caller: &Caller) -> Result<Vec<String>, SpinError> {
-    let (mut keys, mut bytes, mut after) = (Vec::new(), 0, None);
+    let (mut keys, mut bytes, mut after, mut pages) = (Vec::new(), 0, None, 0);
     loop {
         let page = calls::list(caller, after).await?;
         bytes += page.keys.iter().map(|key| key.len() + KEY_BYTES).sum::<usize>();
@@ -57,10 +60,18 @@ async fn keys(caller: &Caller) -> Result<Vec<String>, SpinError> {
             )));
         }
         keys.extend(page.keys);
+        pages += 1;
         match page.next {
             None => return Ok(keys),
+            Some(_) if pages == PAGES_MAX => {
+                return Err(SpinError::Other(format!(
+                    "the store has more keys than are listed at once ({PAGES_MAX} pages); list them page by page through wasi:keyvalue"
+                )));
+            }
             next => after = next,
         }
+        // Each page is read at once, and others of this worker wait meanwhile.
+        tokio::task::yield_now().await;
     }
 }
 

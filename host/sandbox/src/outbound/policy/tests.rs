@@ -66,8 +66,8 @@ fn rule(host: HostPattern, port: Option<u16>, private: bool) -> HostRule {
 }
 
 /// A GET of the root.
-fn asked(host: &str, port: u16) -> Asked<'_> {
-    Asked { scheme: UpstreamScheme::Http, host, port, method: "GET", path: "/" }
+fn asked(host: &str, port: u16) -> AskedRequest<'_> {
+    AskedRequest { scheme: UpstreamScheme::Http, host, port, method: "GET", path: "/" }
 }
 
 impl Policy {
@@ -251,7 +251,7 @@ fn a_refusal_names_the_flag_that_allows_it() {
         let text = refusal.explain(&asked(host, 80));
         assert!(text.ends_with(flag), "{text}");
     }
-    let asked = Asked { scheme: UpstreamScheme::Https, method: "PUT", path: "/v1/%61", ..asked("::1", 443) };
+    let asked = AskedRequest { scheme: UpstreamScheme::Https, method: "PUT", path: "/v1/%61", ..asked("::1", 443) };
     let text = PolicyRefusal::Beyond { is_plain: true }.explain(&asked);
     assert!(text.ends_with("--allow-host \"https://[::1]:443/v1/a PUT\""), "{text}");
     let text = PolicyRefusal::Beyond { is_plain: false }.explain(&asked);
@@ -292,7 +292,7 @@ fn a_rule_covers_its_scheme_its_methods_and_the_paths_below_its_own() {
         (Http, "11.1.2.3", "PUT", "/status", false),
     ];
     for (scheme, host, method, path, is_granted) in rows {
-        let asked = Asked { scheme, host, port: 8080, method, path };
+        let asked = AskedRequest { scheme, host, port: 8080, method, path };
         let found = policy.grant(&asked);
         assert_eq!(found.is_ok(), is_granted, "{asked:?}: {found:?}");
     }
@@ -322,7 +322,7 @@ fn names_below_another_are_granted_and_that_one_is_not() {
 fn what_one_rule_grants_of_a_host_another_does_not() {
     let private = HostRule { private: true, ..narrow(name("a.test"), None, "/private", &[]) };
     let policy = policy(&[private, narrow(name("a.test"), None, "/public", &[])]);
-    let of = |path| policy.grant(&Asked { path, ..asked("a.test", 80) });
+    let of = |path| policy.grant(&AskedRequest { path, ..asked("a.test", 80) });
     let (Ok(private), Ok(public)) = (of("/private"), of("/public")) else { panic!("both are granted") };
     assert_ne!(private, public, "they share no connection");
     assert_eq!(policy.check_address(&private, "a.test", at("10.0.0.1").ip(), false), Ok(()));

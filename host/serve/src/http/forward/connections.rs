@@ -28,7 +28,7 @@ const DETACHED_MAX: usize = 64;
 /// One that has gone on for so long ends when it is looked at next, which is within [`IDLE_FOR_MAX`].
 const DETACHED_FOR_MAX: Duration = Duration::from_secs(30);
 /// How long a worker of the group may take to say that it has the connection. Its loop turns once in some milliseconds.
-const GREETED_WITHIN: Duration = Duration::from_secs(30);
+pub(in crate::http) const GREETED_WITHIN: Duration = Duration::from_secs(30);
 /// Most fields of a head: each counts as 72 bytes and more of the 128 KiB that the sandbox lets guests have.
 const FIELDS_MAX: usize = 2_048;
 
@@ -164,7 +164,7 @@ impl ForwardConnections {
 }
 
 /// Waits for the word of the worker that has the other end.
-async fn greeted(stream: &UnixStream) -> io::Result<()> {
+pub(in crate::http) async fn greeted(stream: &UnixStream) -> io::Result<()> {
     loop {
         stream.readable().await?;
         match stream.try_read(&mut [0; GREETING.len()]) {

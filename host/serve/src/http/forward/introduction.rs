@@ -37,15 +37,17 @@ pub(crate) struct Introduction {
     pub(crate) http: Version,
     /// The worker that forwards has put into the head what it has verified of the client's certificate.
     pub(crate) is_certified: bool,
+    /// How many requests of apps led to it.
+    pub(crate) depth: u8,
 }
 
 impl Introduction {
     /// As it is written.
-    pub(super) fn value(&self) -> Option<HeaderValue> {
-        let Self { app, stripped, client, trusted, has_host, tls, http, is_certified } = self;
+    pub(in crate::http) fn value(&self) -> Option<HeaderValue> {
+        let Self { app, stripped, client, trusted, has_host, tls, http, is_certified, depth } = self;
         let facts = [trusted, has_host, is_certified].map(bool::to_string).join(" ");
         let spoken = format!("{} {}", tls.map_or(NO_TLS, TlsVersion::name), http_name(*http));
-        HeaderValue::try_from(format!("{} {stripped} {facts} {spoken} {client}", app.0)).ok()
+        HeaderValue::try_from(format!("{} {stripped} {facts} {spoken} {depth} {client}", app.0)).ok()
     }
 
     /// Reads it.
@@ -60,11 +62,14 @@ impl Introduction {
             name => Some(TlsVersion::named(name)?),
         };
         let http = http_named(words.next()?)?;
+        let depth = words.next()?.parse().ok()?;
         let client = match words.next()? {
             "unix" => Peer::Unix,
+            "schedule" => Peer::Schedule,
+            "app" => Peer::App,
             address => Peer::Tcp(address.parse().ok()?),
         };
-        let read = Self { app, stripped, client, trusted, has_host, tls, http, is_certified };
+        let read = Self { app, stripped, client, trusted, has_host, tls, http, is_certified, depth };
         words.next().is_none().then_some(read)
     }
 }
@@ -75,8 +80,8 @@ mod tests {
 
     #[test]
     fn what_is_read_is_what_was_written() {
-        for client in ["1.2.3.4:5".parse().map(Peer::Tcp), "[fe80::1]:65535".parse().map(Peer::Tcp), Ok(Peer::Unix)] {
-            let client = client.unwrap_or(Peer::Unix);
+        let addresses = ["1.2.3.4:5", "[fe80::1]:65535"].map(|address| Peer::at(address.parse().expect("an address")));
+        for client in addresses.into_iter().chain([Peer::Unix, Peer::Schedule, Peer::App]) {
             for (trusted, has_host, tls, http) in [
                 (true, false, None, Version::HTTP_10),
                 (false, true, Some(TlsVersion::V12), Version::HTTP_11),
@@ -92,6 +97,7 @@ mod tests {
                     tls,
                     http,
                     is_certified,
+                    depth: 3,
                 };
                 let value = introduction.value().expect("a value");
                 assert!(
@@ -107,14 +113,16 @@ mod tests {
         for text in [
             "",
             "1",
-            "1 0 true true true none HTTP/1.1",
-            "1 0 true true none HTTP/1.1 unix",
-            "1 0 true true true none unix",
-            "1 0 true true true 1.1 HTTP/1.1 unix",
-            "1 0 true true true none HTTP/3 unix",
-            "1 0 true true true none HTTP/1.1 nobody",
-            "1 0 true true true none HTTP/1.1 unix more",
-            "-1 0 true true true none HTTP/1.1 unix",
+            "1 0 true true true none HTTP/1.1 0",
+            "1 0 true true none HTTP/1.1 0 unix",
+            "1 0 true true true none 0 unix",
+            "1 0 true true true 1.1 HTTP/1.1 0 unix",
+            "1 0 true true true none HTTP/3 0 unix",
+            "1 0 true true true none HTTP/1.1 unix",
+            "1 0 true true true none HTTP/1.1 256 unix",
+            "1 0 true true true none HTTP/1.1 0 nobody",
+            "1 0 true true true none HTTP/1.1 0 unix more",
+            "-1 0 true true true none HTTP/1.1 0 unix",
         ] {
             assert_eq!(Introduction::read(&HeaderValue::from_static(text)), None, "{text}");
         }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
 /// Largest head of a response, and its largest trailers: above what the sandbox lets guests have in fields.
-pub(super) const HEAD_BYTES_MAX: usize = 512 * 1024;
+pub(in crate::http) const HEAD_BYTES_MAX: usize = 512 * 1024;
 /// What may come from the request's beginning until its head is seen here: informational responses go before it, and hyper
 /// may have read of the body already.
 const BEFORE_BODY_MAX: usize = HEAD_BYTES_MAX + 128 * 1024;
