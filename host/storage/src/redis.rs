@@ -21,8 +21,8 @@ use wasmhost_base::redis_address::RedisAddress;
 use self::command::StoreKeys;
 use self::connect::ServerDoor;
 pub use self::line::RedisLine;
-use self::line::{ASKED_MAX, Queued};
-use self::place::{GrantedStore, Place};
+use self::line::{ASKED_MAX, QueuedQuestion};
+use self::place::{GrantedStore, QuestionPlace};
 use self::shared::ServerShared;
 use crate::asked::{Answered, Wait, ask};
 use crate::backend::KeyValue;
@@ -96,7 +96,7 @@ pub enum RedisOptionsError {
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<ServerShared>,
-    questions: mpsc::Sender<Queued>,
+    questions: mpsc::Sender<QueuedQuestion>,
 }
 
 impl Redis {
@@ -150,9 +150,9 @@ impl Redis {
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
         let store = self.shared.granted(store)?;
         operation.check(&store.quota)?;
-        let place = Place::take(store, &self.shared.waiting_bytes, operation.bytes())?;
+        let place = QuestionPlace::take(store, &self.shared.waiting_bytes, operation.bytes())?;
         let (asked, wait) = ask(operation.changes());
-        self.questions.try_send(Queued { place, operation, asked }).map_err(|error| match error {
+        self.questions.try_send(QueuedQuestion { place, operation, asked }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,
         })?;

@@ -60,6 +60,12 @@ impl PolicyRefusal {
             Self::Host => format!("{begin}; allow it with --allow-host {at}"),
             Self::Beyond { is_plain: true } => {
                 let path = plain_path(path).unwrap_or_default();
+                if !(is_shown(&path) && is_shown(method)) {
+                    return format!(
+                        "{begin}: no grant of this host covers its path and method, which are too long or too odd to be shown; \
+                         look at what the guest asks for"
+                    );
+                }
                 let url = format!("{}://{at}{path}", scheme.name());
                 format!(
                     "{begin}: no grant of this host covers the request; allow it with --allow-host \"{url} {method}\""
@@ -82,6 +88,11 @@ impl PolicyRefusal {
             ),
         }
     }
+}
+
+/// Whether guests' text may stand in a command that people copy: short, and without what a shell reads otherwise.
+fn is_shown(text: &str) -> bool {
+    text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._~-%".contains(&byte))
 }
 
 impl Policy {

@@ -15,7 +15,7 @@ use wasmhost_base::backoff::Backoff;
 
 use super::command::{Question, get_one, got_one, reply, swept, time, told_time};
 use super::connect::{ConnectionDriver, ServerDoor};
-use super::place::{GrantedStore, Place};
+use super::place::{GrantedStore, QuestionPlace};
 use super::refusal::refusal;
 use super::shared::ServerShared;
 use crate::asked::{Answered, Asked};
@@ -33,8 +33,8 @@ const SWEEP_PAUSE_SHORT: Duration = Duration::from_millis(100);
 const SWEEP_ROWS: usize = 1_000;
 
 /// A question before it is sent.
-pub(super) struct Queued {
-    pub(super) place: Place,
+pub(super) struct QueuedQuestion {
+    pub(super) place: QuestionPlace,
     pub(super) operation: Operation,
     pub(super) asked: Asked,
 }
@@ -43,7 +43,7 @@ pub(super) struct Queued {
 pub struct RedisLine {
     pub(super) door: ServerDoor,
     pub(super) shared: Arc<ServerShared>,
-    pub(super) questions: mpsc::Receiver<Queued>,
+    pub(super) questions: mpsc::Receiver<QueuedQuestion>,
 }
 
 /// Why a connection is not used any more.
@@ -147,7 +147,7 @@ const BROKEN: &str = "the connection to it broke";
 
 /// Waits, and meanwhile tells questions that the server is down, if it is. None: nobody can ask any more.
 async fn meanwhile<T>(
-    questions: &mut mpsc::Receiver<Queued>,
+    questions: &mut mpsc::Receiver<QueuedQuestion>,
     down: Option<&StoreError>,
     waited: impl Future<Output = T>,
 ) -> Option<T> {
@@ -162,8 +162,8 @@ async fn meanwhile<T>(
 }
 
 /// Asks one question, unless it was given up, and tells the answer.
-async fn ask(mut connection: MultiplexedConnection, shared: Arc<ServerShared>, queued: Queued) -> QuestionFate {
-    let Queued { place, operation, asked } = queued;
+async fn ask(mut connection: MultiplexedConnection, shared: Arc<ServerShared>, queued: QueuedQuestion) -> QuestionFate {
+    let QueuedQuestion { place, operation, asked } = queued;
     if !asked.begin() {
         return QuestionFate::Nothing;
     }

@@ -22,13 +22,13 @@ pub(super) struct GrantedStore {
 }
 
 /// The place of a question, until it is dropped.
-pub(super) struct Place {
+pub(super) struct QuestionPlace {
     store: Arc<GrantedStore>,
     waiting_bytes: Arc<AtomicUsize>,
     bytes: usize,
 }
 
-impl Place {
+impl QuestionPlace {
     /// # Errors
     /// `Busy` when there is no room.
     pub(super) fn take(
@@ -49,7 +49,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QuestionPlace {
     fn drop(&mut self) {
         self.store.waiting.fetch_sub(1, Relaxed);
         self.waiting_bytes.fetch_sub(self.bytes, Relaxed);

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 
 /// What becomes of a question whose answer is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct ServerRefusal {
     /// What whoever asked is told.
     pub(super) told: StoreError,
     /// Why the connection is of no use any more, if so.
@@ -35,31 +35,31 @@ const REFUSALS: [(&str, bool, &str); 16] = [
 
 /// What an error of the server, or of the connection to it, means. `changes`: whether something may have been changed, if the
 /// error does not say.
-pub(super) fn refusal(error: &RedisError, changes: bool) -> Refusal {
+pub(super) fn refusal(error: &RedisError, changes: bool) -> ServerRefusal {
     let lost = || if changes { StoreError::Unknown } else { StoreError::Unavailable };
     match error.kind() {
         ErrorKind::Server(_) | ErrorKind::Extension => {}
         ErrorKind::AuthenticationFailed => return refused("WRONGPASS").unwrap_or_else(|| unlike_any(lost())),
-        ErrorKind::Io => return Refusal { told: lost(), ends: Some("the connection to it broke") },
+        ErrorKind::Io => return ServerRefusal { told: lost(), ends: Some("the connection to it broke") },
         // What comes is no answer to anything.
-        _ => return Refusal { told: lost(), ends: Some("what it sent is no message of the protocol") },
+        _ => return ServerRefusal { told: lost(), ends: Some("what it sent is no message of the protocol") },
     }
     let code = error.code().unwrap_or_default();
     // It runs somebody's script for too long, and begins nothing else.
     if code == "BUSY" {
-        return Refusal { told: StoreError::Busy, ends: None };
+        return ServerRefusal { told: StoreError::Busy, ends: None };
     }
     refused(code).unwrap_or_else(|| unlike_any(lost()))
 }
 
-fn refused(code: &str) -> Option<Refusal> {
+fn refused(code: &str) -> Option<ServerRefusal> {
     let (_, ends, reason) = REFUSALS.iter().find(|(known, ..)| *known == code)?;
     let told = StoreError::Refused { reason: (*reason).to_owned() };
-    Some(Refusal { told, ends: ends.then_some(*reason) })
+    Some(ServerRefusal { told, ends: ends.then_some(*reason) })
 }
 
-fn unlike_any(told: StoreError) -> Refusal {
-    Refusal { told, ends: None }
+fn unlike_any(told: StoreError) -> ServerRefusal {
+    ServerRefusal { told, ends: None }
 }
 
 #[cfg(test)]
@@ -79,11 +79,11 @@ mod tests {
             let told = StoreError::Refused { reason: reason.to_owned() };
             for changes in [true, false] {
                 let refusal = refusal(&server(&format!("-{code} some words: more\r\n")), changes);
-                assert_eq!(refusal, Refusal { told: told.clone(), ends: ends.then_some(reason) }, "{code}");
+                assert_eq!(refusal, ServerRefusal { told: told.clone(), ends: ends.then_some(reason) }, "{code}");
             }
         }
         let busy = refusal(&server("-BUSY Redis is busy running a script.\r\n"), true);
-        assert_eq!(busy, Refusal { told: StoreError::Busy, ends: None });
+        assert_eq!(busy, ServerRefusal { told: StoreError::Busy, ends: None });
     }
 
     #[test]
