@@ -15,7 +15,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one that keeps its data when it is started again.
+    /// Starts one. It keeps its data when it is started again, as far as the machine stays up.
     pub fn start(password: &str) -> std::io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
@@ -56,7 +56,7 @@ impl RedisServer {
 fn spawn(port: u16, password: &str, folder: &std::path::Path) -> std::io::Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--requirepass", password]);
-    command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).current_dir(folder);
+    command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "no"]).current_dir(folder);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 

@@ -43,10 +43,13 @@ struct StoreGrants {
 }
 
 impl StoreGrants {
-    fn of<'a>(apps: impl IntoIterator<Item = &'a App>) -> Self {
+    /// Without stores of servers that the host does not ask: a reading that names one waits for a restart, and takes nothing from
+    /// apps that go on as they were.
+    fn of<'a>(apps: impl IntoIterator<Item = &'a App>, asks: impl Fn(&RedisAddress) -> bool) -> Self {
         let mut granted = Self::default();
         for app in apps {
-            for store in capabilities().needs(app).flat_map(|needs| needs.stores) {
+            let stores = capabilities().needs(app).flat_map(|needs| needs.stores);
+            for store in stores.filter(|store| store.server.as_ref().is_none_or(&asks)) {
                 granted.by_group.entry(app.group.clone()).or_default().insert(store.store.clone());
                 if let Some(server) = store.server {
                     granted.servers.insert(store.store.clone(), server);
@@ -144,7 +147,7 @@ impl StoreOwner {
         commands: Option<UnixListener>,
         config: &Config,
     ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
-        let granted = StoreGrants::of(config.apps.iter().map(|app| &**app));
+        let granted = StoreGrants::of(config.apps.iter().map(|app| &**app), |_| true);
         let path = file.path().to_owned();
         let (embedded, closing) = Embedded::start(file, granted.quotas(None), StoreOptions::default())?;
         let owned = OwnedStores::from(embedded);
@@ -187,7 +190,7 @@ impl StoreOwner {
     /// See [`Embedded::grant`].
     pub(crate) async fn grant_also(&self, apps: &[Arc<App>]) -> Result<(), StoreError> {
         let before = self.granted.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.follow(StoreGrants::of(apps.iter().map(|app| &**app)).with(&before)).await
+        self.follow(self.granted_to(apps).with(&before)).await
     }
 
     /// Grants what these apps are granted, and nothing else. What other stores hold stays in the file.
@@ -195,7 +198,12 @@ impl StoreOwner {
     /// # Errors
     /// See [`Embedded::grant`].
     pub(crate) async fn grant_only(&self, apps: Vec<Arc<App>>) -> Result<(), StoreError> {
-        self.follow(StoreGrants::of(apps.iter().map(|app| &**app))).await
+        self.follow(self.granted_to(&apps)).await
+    }
+
+    fn granted_to(&self, apps: &[Arc<App>]) -> StoreGrants {
+        let asks = |address: &RedisAddress| self.servers.iter().any(|(server, _)| server == address);
+        StoreGrants::of(apps.iter().map(|app| &**app), asks)
     }
 
     async fn follow(&self, granted: StoreGrants) -> Result<(), StoreError> {
@@ -358,7 +366,7 @@ mod tests {
     #[test]
     fn a_group_may_ask_for_the_stores_of_its_apps_alone() {
         let apps = [app("a", None, &["a", "links"]), app("b", Some("g"), &["b", "links"]), app("c", Some("h"), &[])];
-        let granted = StoreGrants::of(&apps);
+        let granted = StoreGrants::of(&apps, |_| true);
         let (g, h, other) = (Some("g".to_owned()), Some("h".to_owned()), Some("other".to_owned()));
         for (group, store, expected) in [
             (None, "a", true),
@@ -421,12 +429,30 @@ mod tests {
 
     #[test]
     fn what_is_granted_goes_on_until_the_new_grants_alone_count() {
-        let before = StoreGrants::of(&[app("a", None, &["a"])]);
-        let after = StoreGrants::of(&[app("a", None, &["b"])]);
+        let before = StoreGrants::of(&[app("a", None, &["a"])], |_| true);
+        let after = StoreGrants::of(&[app("a", None, &["b"])], |_| true);
         let both = after.clone().with(&before);
         assert!(both.allow(None, "a") && both.allow(None, "b"));
         assert!(!after.allow(None, "a"));
         let names: Vec<String> = both.quotas(None).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_reading_that_names_another_server_takes_no_store_away() {
+        let on = |server: &str| {
+            let mut app = app("a", None, &["links"]);
+            for store in &mut app.grants.stores {
+                store.server = Some(server.parse().expect("an address"));
+            }
+            app
+        };
+        let asks = |address: &RedisAddress| address.port == 1;
+        let before = StoreGrants::of(&[on("redis://127.0.0.1:1")], asks);
+        let after = StoreGrants::of(&[on("redis://127.0.0.1:2")], asks);
+        assert_eq!(after, StoreGrants::default());
+        assert_eq!(after.with(&before), before);
+        // While an app has both, the first counts.
+        assert_eq!(StoreGrants::of(&[on("redis://127.0.0.1:1"), on("redis://127.0.0.1:2")], asks), before);
     }
 }
