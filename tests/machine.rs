@@ -218,7 +218,17 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
     // Everything that waits or measures takes `Instant`, which no step of the clock moves. The others: the age of cache
     // entries, how long a component has not changed, and of what npm has installed, the `Date` of an answer (hyper has its own), certificates of a test, and
     // times of log lines, and when the file of a socket was made, which is compared for equality only.
-    const DATES: [&str; 19] = [
+    const DATES: [&str; 28] = [
+        // When schedules are due.
+        "config/src/cron.rs",
+        "config/src/schedule.rs",
+        "config/src/show.rs",
+        "serve/src/http/scheduled.rs",
+        "supervise/src/admin/status.rs",
+        "supervise/src/primary/schedule_file.rs",
+        "supervise/src/schedules.rs",
+        "supervise/src/schedules/job.rs",
+        "supervise/src/schedules/tests.rs",
         // When certificates end.
         "config/src/tls.rs",
         "src/commands/config.rs",
