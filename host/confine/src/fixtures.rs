@@ -11,6 +11,7 @@ const MACHINE: Machine = Machine {
     has_inherited_socket: false,
     cache: CacheChoice::Off,
     state: None,
+    runtime: None,
     environment: HostEnvironment::NONE,
 };
 

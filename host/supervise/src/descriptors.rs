@@ -106,6 +106,7 @@ mod tests {
             has_inherited_socket: false,
             cache,
             state: None,
+            runtime: None,
             environment: HostEnvironment::NONE,
         };
         let parsed = wasmhost_config::cli::parse(["wasmhost", "a.wasm"].map(Into::into), Capabilities::NONE);
