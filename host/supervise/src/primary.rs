@@ -115,8 +115,11 @@ async fn run_on<B: Backend>(
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
     service_manager.starts(config.compilation.timeout);
-    let started =
-        bootstrap.stores.take().map(|(file, commands)| StoreOwner::start(file, commands, &config)).transpose()?;
+    let started = bootstrap
+        .stores
+        .take()
+        .map(|(file, commands)| StoreOwner::start(file, commands, &config.apps, &config.stores))
+        .transpose()?;
     let (stores, stores_end) = started.unzip();
     let backend =
         B::new(&config, &spawner, &bootstrap.confinement, stores.as_ref()).map_err(system("make ready for workers"))?;

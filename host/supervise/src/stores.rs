@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use wasmhost_base::heap;
 use wasmhost_base::redis_address::RedisAddress;
-use wasmhost_config::{App, Config, StoreLimits, StoreSettings};
+use wasmhost_config::{App, StoreLimits, StoreSettings};
 use wasmhost_sandbox::{HostServices, capabilities};
 use wasmhost_storage::{
     Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, OwnedStores, Redis, RedisLine, RedisOptions, RedisPassword,
@@ -145,13 +145,14 @@ impl StoreOwner {
     pub(crate) fn start(
         file: StoreFile,
         commands: Option<UnixListener>,
-        config: &Config,
+        apps: &[Arc<App>],
+        stores: &[StoreSettings],
     ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
-        let granted = StoreGrants::of(config.apps.iter().map(|app| &**app), |_| true);
+        let granted = StoreGrants::of(apps.iter().map(|app| &**app), |_| true);
         let path = file.path().to_owned();
         let (embedded, closing) = Embedded::start(file, granted.quotas(None), StoreOptions::default())?;
         let owned = OwnedStores::from(embedded);
-        let (servers, server_lines) = servers(&config.stores)?;
+        let (servers, server_lines) = servers(stores)?;
         follow_servers(&owned, &servers, &granted)?;
         let granted = Arc::new(RwLock::new(granted));
         let (lines, asked) = mpsc::channel(LINES_MAX);
@@ -396,7 +397,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let apps: Vec<Arc<App>> =
             [app("a", None, &["a"]), app("b", Some("g"), &["b"])].into_iter().map(Arc::new).collect();
-        let (owner, end) = StoreOwner::start(StoreFile::open(folder.path())?, None, &config(apps)?)?;
+        let (owner, end) = StoreOwner::start(StoreFile::open(folder.path())?, None, &apps, &[])?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let connect = |group: Option<&str>| {
