@@ -578,9 +578,18 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         let found = at(root, setting.key);
         assert_eq!(found["description"], setting.help, "{}", setting.key);
         let says_none = ["[default: ", "(required)"].iter().any(|text| setting.help.contains(text));
-        let is_optional =
-            ["admin", "data-dir", "ca-file", "group", "tls.client-ca", "tls.acme.contact", "tls.acme.ca-file", "hsts"]
-                .contains(&setting.key);
+        let is_optional = [
+            "admin",
+            "data-dir",
+            "ca-file",
+            "password",
+            "group",
+            "tls.client-ca",
+            "tls.acme.contact",
+            "tls.acme.ca-file",
+            "hsts",
+        ]
+        .contains(&setting.key);
         assert!(found.get("default").is_some() || says_none || is_optional, "{}: {found}", setting.key);
     };
     settings::of_host().for_each(|setting| check(&schema, setting));
