@@ -383,15 +383,6 @@ mod tests {
         }
     }
 
-    /// The settings of a host of these apps.
-    fn config(apps: Vec<Arc<App>>) -> Result<Config, Box<dyn std::error::Error>> {
-        let parsed = cli::parse(["wasmhost", "a.wasm"].map(Into::into), Capabilities::NONE);
-        let cli::Parsed::Cli(cli, _) = parsed else { return Err("no command line".into()) };
-        let config =
-            build(&cli.serve, Capabilities::NONE, Machine::UNKNOWN).map_err(|mistakes| format!("{mistakes:?}"))?;
-        Ok(Config { apps, ..config })
-    }
-
     #[test]
     fn the_owner_refuses_what_is_another_groups_whatever_a_process_asks() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
