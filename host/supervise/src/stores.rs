@@ -346,7 +346,7 @@ async fn answer(line: StoreLine, owned: OwnedStores, granted: Arc<RwLock<StoreGr
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::{Capabilities, Machine, StoreGrant, build, cli};
+    use wasmhost_config::StoreGrant;
     use wasmhost_storage::{KeyValue as _, Remote};
 
     use super::*;
