@@ -271,6 +271,7 @@ mod tests {
             let meter = Arc::new(Meter::of_test(Duration::from_secs(60)));
             let outbound = Arc::new(Outbound::new(Arc::new(app), AppBounds::alone(), Arc::new(NoServices)));
             let mut outgoing = Outgoing::new(&outbound, &meter, None);
+            outgoing.begin_call(&HeaderMap::new());
             let mut request = http::Request::new(body());
             // hyper sends no body of unknown length with GET.
             *request.method_mut() = http::Method::POST;

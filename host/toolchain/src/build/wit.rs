@@ -166,13 +166,13 @@ mod tests {
 
     #[test]
     fn a_world_may_import_stores_of_both_versions() -> Result<(), Box<dyn std::error::Error>> {
-        let own = "package a:b; world own { include wasi:http/proxy@0.2.12; include wasi:keyvalue/imports@0.2.0-draft; include wasi:keyvalue/imports@0.2.0-draft2; }";
+        let own = "package a:b; world mine { include wasi:http/proxy@0.2.12; include wasi:keyvalue/imports@0.2.0-draft; include wasi:keyvalue/imports@0.2.0-draft2; }";
         let folder = tempfile::tempdir()?;
         write_packages(WasiVersion::P2, HANDLER_VERSION, folder.path())?;
         std::fs::write(folder.path().join("own.wit"), own)?;
         let mut resolve = Resolve::default();
         let (package, _) = resolve.push_dir(folder.path()).map_err(|error| format!("{error:?}"))?;
-        let world = resolve.select_world(&[package], Some("own")).map_err(|error| format!("{error:?}"))?;
+        let world = resolve.select_world(&[package], Some("mine")).map_err(|error| format!("{error:?}"))?;
         let imports = resolve.worlds[world].imports.keys().map(|key| resolve.name_world_key(key)).collect::<Vec<_>>();
         for version in ["0.2.0-draft", "0.2.0-draft2"] {
             assert!(imports.contains(&format!("wasi:keyvalue/atomics@{version}")), "{imports:?}");
