@@ -214,7 +214,7 @@ fn components_for_spin_keep_values_and_read_variables() -> TestResult {
         drop(server);
         let without = Server::start(text_of(&component), &[]);
         assert_eq!(get(without.address, "/a").status, 500, "{name}");
-        assert!(!without.records(|record| record.to_string().contains("`--store default`")).is_empty(), "{name}");
+        without.wait_for_record("the grant", |record| record.to_string().contains("`--store default`"));
     }
     Ok(())
 }
