@@ -116,7 +116,9 @@ fn ask<S: Store>(verb: &str, query: &Query) -> Result<Reply, Failure> {
             said("set".to_owned())
         }
         "get-many" => {
-            let text = |value: Option<Vec<u8>>| value.map_or("-".to_owned(), |value| String::from_utf8_lossy(&value).into_owned());
+            let text = |value: Option<Vec<u8>>| {
+                value.map_or("-".to_owned(), |value| String::from_utf8_lossy(&value).into_owned())
+            };
             said(store.get_many(&query.list("keys"))?.into_iter().map(text).collect::<Vec<_>>().join(","))
         }
         "set-many" => {

@@ -5,7 +5,12 @@ pub(crate) struct Query(Vec<(String, Vec<u8>)>);
 impl Query {
     pub(crate) fn new(query: &str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.to_owned(), decoded(value))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(name, value)| (name.to_owned(), decoded(value)))
+                .collect(),
+        )
     }
 
     pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
