@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use crate::asked::{Answered, Asked};
 use crate::engine::{BATCH, Engine, META, TransactionError};
 use crate::error::StoreError;
-use crate::operation::{Operation, StoreQuota};
-use crate::read::StorePlace;
+use crate::operation::{Operation, StoreQuota, StoreUsage};
+use crate::read::{StorePlace, usage};
 use crate::write::Writing;
 
 /// Most operations that share a transaction.
@@ -43,9 +43,19 @@ pub(crate) struct Granted {
     /// Operations that are not answered yet, and their bytes. Who asks adds, the committer takes away.
     pub(crate) waiting: AtomicUsize,
     pub(crate) waiting_bytes: AtomicUsize,
+    /// What it holds, as of the last transaction: for those who must not wait for the disk.
+    usage: Mutex<StoreUsage>,
 }
 
 impl Granted {
+    pub(crate) fn usage(&self) -> StoreUsage {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, usage: StoreUsage) {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+    }
+
     pub(crate) fn place(&self) -> StorePlace<'_> {
         StorePlace { name: &self.name, number: self.number }
     }
@@ -97,6 +107,21 @@ pub(crate) struct SharedStores {
     /// All operations that are not answered yet, and their bytes. Who asks adds, the committer takes away.
     pub(crate) waiting: AtomicUsize,
     pub(crate) waiting_bytes: AtomicUsize,
+}
+
+impl SharedStores {
+    pub(crate) fn granted(&self, name: &str) -> Option<Arc<Granted>> {
+        self.grants.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// These stores hold this now.
+    fn hold(&self, usage: Vec<(String, StoreUsage)>) {
+        for (name, usage) in usage {
+            if let Some(store) = self.granted(&name) {
+                store.holds(usage);
+            }
+        }
+    }
 }
 
 /// The state of the thread.
@@ -224,12 +249,14 @@ impl Committer {
                 }
             }
             let next_expiry = writing.next_expiry;
-            number = Some(writing.end()?);
+            let written = writing.end()?;
+            number = Some(written.number);
             transaction.commit()?;
-            Ok(next_expiry)
+            Ok((next_expiry, written.usage))
         });
         match committed {
-            Ok(next) => {
+            Ok((next, usage)) => {
+                self.shared.hold(usage);
                 self.next_expiry = self.next_expiry.into_iter().chain(next).min();
                 for (queued, told) in batch.into_iter().zip(told_in_it) {
                     queued.tell(&self.shared, told);
@@ -271,7 +298,8 @@ impl Committer {
         match self.shared.engine.reopen() {
             Ok(()) => {
                 self.broken = None;
-                Ok(())
+                // A transaction of which nobody knew may be there.
+                self.look_at_usage()
             }
             Err(error) => {
                 tracing::error!(%error, "stores: the file cannot be opened again");
@@ -280,6 +308,16 @@ impl Committer {
                 Err(error)
             }
         }
+    }
+
+    /// Reads what the stores hold.
+    fn look_at_usage(&self) -> Result<(), StoreError> {
+        let grants = self.shared.grants.read().unwrap_or_else(PoisonError::into_inner);
+        for store in grants.values() {
+            let usage = self.shared.engine.read(|reading| usage(reading, &store.name))?;
+            store.holds(usage);
+        }
+        Ok(())
     }
 
     /// Removes some of what has expired, and finds out when there is more to do.
@@ -310,14 +348,18 @@ impl Committer {
                 }
                 next = next.into_iter().chain(writing.next_expiry_of(store.number)?).min();
             }
+            let mut usage = Vec::new();
             if left < SWEEP_ROWS_MAX {
-                writing.end()?;
+                usage = writing.end()?.usage;
                 transaction.commit()?;
             }
-            Ok(next)
+            Ok((next, usage))
         });
         match swept {
-            Ok(next) => self.next_expiry = next,
+            Ok((next, usage)) => {
+                self.next_expiry = next;
+                self.shared.hold(usage);
+            }
             Err(trouble) => {
                 let error = self.shared.engine.said(trouble);
                 tracing::error!(%error, "stores: a sweep failed");
@@ -329,22 +371,26 @@ impl Committer {
 
 /// Has these stores, and no others, answer from now on. What others hold stays in the file.
 pub(crate) fn grant(shared: &SharedStores, stores: Vec<(String, StoreQuota)>) -> Result<(), StoreError> {
-    let numbered = shared.engine.write(|transaction| {
+    let rows = shared.engine.write(|transaction| {
         let mut writing = Writing::begin(&transaction, 0)?;
-        let numbers = stores.iter().map(|(name, _)| writing.number_of(name)).collect::<Result<Vec<_>, _>>()?;
+        let rows = stores.iter().map(|(name, _)| writing.row_of(name)).collect::<Result<Vec<_>, _>>()?;
         writing.end()?;
         transaction.commit()?;
-        Ok(numbers)
+        Ok(rows)
     });
-    let numbers = numbered.map_err(|trouble| shared.engine.said(trouble))?;
-    let grants = stores.into_iter().zip(numbers).map(|((name, quota), number)| {
-        (
-            name.clone(),
-            Arc::new(Granted { name, number, quota, waiting: AtomicUsize::new(0), waiting_bytes: AtomicUsize::new(0) }),
-        )
+    let rows = rows.map_err(|trouble| shared.engine.said(trouble))?;
+    let grants = stores.into_iter().zip(rows).map(|((name, quota), row)| {
+        let granted = Granted {
+            name: name.clone(),
+            number: row.number,
+            quota,
+            waiting: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            usage: Mutex::new(row.usage),
+        };
+        (name, Arc::new(granted))
     });
-    let grants = grants.collect();
-    *shared.grants.write().unwrap_or_else(std::sync::PoisonError::into_inner) = grants;
+    *shared.grants.write().unwrap_or_else(PoisonError::into_inner) = grants.collect();
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,8 +17,8 @@ use crate::committer::{Committer, Granted, Order, Queued, SharedStores, WallCloc
 use crate::engine::Engine;
 use crate::error::{OpenError, StoreError};
 use crate::file::StoreFile;
-use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota};
-use crate::read::answer;
+use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota, StoreUsage};
+use crate::read::{answer, names};
 
 /// Operations that wait for the committer, of all stores, without those of the transaction that it is in.
 const QUEUE_MAX: usize = 1_024;
@@ -157,9 +157,21 @@ impl Embedded {
         told
     }
 
+    /// The names of all stores that the file has, granted or not. Blocks, as [`Self::look`].
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`, `Busy`, `Unavailable`.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        self.shared.engine.read(names)
+    }
+
+    /// What a store that may be asked holds, as of the last transaction. Does not wait for the disk.
+    pub fn usage_known(&self, store: &str) -> Option<StoreUsage> {
+        self.shared.granted(store).map(|store| store.usage())
+    }
+
     fn granted(&self, name: &str) -> Result<Arc<Granted>, StoreError> {
-        let grants = self.shared.grants.read().unwrap_or_else(PoisonError::into_inner);
-        grants.get(name).cloned().ok_or_else(|| StoreError::NoSuchStore { name: name.to_owned() })
+        self.shared.granted(name).ok_or_else(|| StoreError::NoSuchStore { name: name.to_owned() })
     }
 
     /// Queues an operation that changes something.

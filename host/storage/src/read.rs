@@ -54,16 +54,25 @@ pub(crate) fn answer(
             let limit = (*limit).clamp(1, PAGE_KEYS_MAX);
             Ok(Reply::Page(page(&entries, store.number, prefix, after.as_deref(), limit, now)?))
         }
-        Operation::Usage => {
-            let row = reading.open_table(STORES)?.get(store.name)?;
-            let usage = row.map(|row| read_store(store.name, row.value())).transpose()?.map(|row| row.usage);
-            Ok(Reply::Usage(usage.unwrap_or(StoreUsage::default())))
-        }
+        Operation::Usage => Ok(Reply::Usage(usage(reading, store.name)?)),
         // These go through the queue.
         Operation::Write { .. } | Operation::Increment { .. } | Operation::Swap { .. } => {
             Err(TransactionError::Refused(StoreError::Invalid))
         }
     }
+}
+
+/// The names of all stores.
+pub(crate) fn names(reading: &ReadTransaction) -> Result<Vec<String>, TransactionError> {
+    let stores = reading.open_table(STORES)?;
+    stores.iter()?.map(|row| Ok(row?.0.value().to_owned())).collect()
+}
+
+/// What a store holds.
+pub(crate) fn usage(reading: &ReadTransaction, store: &str) -> Result<StoreUsage, TransactionError> {
+    let row = reading.open_table(STORES)?.get(store)?;
+    let usage = row.map(|row| read_store(store, row.value())).transpose()?.map(|row| row.usage);
+    Ok(usage.unwrap_or_default())
 }
 
 /// The value at a place, if it has not expired.

@@ -206,6 +206,7 @@ fn what_was_acknowledged_survives_power_cuts() {
             }
         }
         assert_eq!(stores.look("a", &Operation::Usage), Ok(Reply::Usage(usage)), "cut {cut}");
+        assert_eq!(stores.usage_known("a"), Some(usage), "cut {cut}");
         drop(stores);
         closing.wait();
     }
@@ -245,6 +246,7 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         assert_eq!(found(&stores, "after").as_deref(), Some(&b"2"[..]));
         let held = stores.usage("a").await.expect("usage");
         assert_eq!(held.keys, written + 2);
+        assert_eq!(stores.usage_known("a"), Some(held));
         drop(stores);
         closing.wait();
         let content = disk.content();

@@ -38,6 +38,14 @@ struct Planned<'a> {
     old_expiry: Option<u64>,
 }
 
+/// A transaction whose operations are done.
+pub(crate) struct EndedWriting {
+    /// Its number, by which it is looked for when it is not known whether it was committed.
+    pub(crate) number: u64,
+    /// What the stores that it changed hold.
+    pub(crate) usage: Vec<(String, StoreUsage)>,
+}
+
 /// The tables of a transaction, while operations are done in it.
 pub(crate) struct Writing<'t> {
     entries: Table<'t, &'static [u8], &'static [u8]>,
@@ -65,20 +73,20 @@ impl<'t> Writing<'t> {
         })
     }
 
-    /// Writes what is known of the stores that were changed, and the number of this transaction, which it tells.
-    pub(crate) fn end(mut self) -> Result<u64, TransactionError> {
+    /// Writes what is known of the stores that were changed, and the number of this transaction.
+    pub(crate) fn end(mut self) -> Result<EndedWriting, TransactionError> {
         for (name, row) in &self.changed {
             self.stores.insert(&**name, &write_store(name, row)[..])?;
         }
         let number = self.meta.get(BATCH)?.map_or(0, |number| number.value()).saturating_add(1);
         self.meta.insert(BATCH, number)?;
-        Ok(number)
+        Ok(EndedWriting { number, usage: self.changed.into_iter().map(|(name, row)| (name, row.usage)).collect() })
     }
 
-    /// The number of a store, which is given when its name is first heard of.
-    pub(crate) fn number_of(&mut self, name: &str) -> Result<u32, TransactionError> {
+    /// What is known of a store, which gets its number when its name is first heard of.
+    pub(crate) fn row_of(&mut self, name: &str) -> Result<StoreRow, TransactionError> {
         if let Some(row) = self.stores.get(name)? {
-            return Ok(read_store(name, row.value())?.number);
+            return Ok(read_store(name, row.value())?);
         }
         let mut last = 0;
         for row in self.stores.iter()? {
@@ -88,7 +96,7 @@ impl<'t> Writing<'t> {
         let number = last.checked_add(1).ok_or(TransactionError::Refused(StoreError::Overflow))?;
         let row = StoreRow { number, usage: StoreUsage::default(), version: 0 };
         self.stores.insert(name, &write_store(name, &row)[..])?;
-        Ok(number)
+        Ok(row)
     }
 
     /// Does one operation. After `Refused` and `Row` the transaction is as before, but for expired entries; after `Engine` it

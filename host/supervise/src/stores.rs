@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use wasmhost_base::heap;
 use wasmhost_base::redis_address::RedisAddress;
+use wasmhost_base::{heap, inject};
 use wasmhost_config::{App, StoreLimits, StoreSettings};
 use wasmhost_sandbox::{HostServices, capabilities};
 use wasmhost_storage::{
-    Closing, Embedded, KEY_BYTES_MAX, OpenError, Operation, OwnedStores, Redis, RedisLine, RedisOptions, RedisPassword,
-    Reply, StoreError, StoreFile, StoreOptions, StoreQuota, StoreUsage, Stores, serve,
+    Closing, Embedded, KEY_BYTES_MAX, OpenError, OwnedStores, Redis, RedisLine, RedisOptions, RedisPassword,
+    StoreError, StoreFile, StoreOptions, StoreQuota, StoreUsage, Stores, serve,
 };
 
 /// Sockets that wait for the thread that answers on them.
@@ -117,14 +117,12 @@ pub(crate) struct StoresView {
 }
 
 impl StoresView {
-    /// A figure of each store in the file that some app is granted, by its name. What cannot be read is left out. (A server is not
-    /// waited for.)
+    /// A figure of each store in the file that some app is granted, by its name. Neither the disk nor a server is waited for.
     pub(crate) fn each(&self, figure: fn(StoreUsage, StoreLimits) -> u64) -> Vec<(String, u64)> {
         let granted = self.granted.read().unwrap_or_else(PoisonError::into_inner).clone();
         let limits = granted.limits.into_iter().filter(|(store, _)| !granted.servers.contains_key(store));
-        let one = |(store, limits): (String, StoreLimits)| match self.embedded.look(&store, &Operation::Usage) {
-            Ok(Reply::Usage(usage)) => Some((store, figure(usage, limits))),
-            _ => None,
+        let one = |(store, limits): (String, _)| {
+            self.embedded.usage_known(&store).map(|usage| (store, figure(usage, limits)))
         };
         limits.filter_map(one).collect()
     }
@@ -213,6 +211,9 @@ impl StoreOwner {
         }
         // Until it is said to be done, nobody knows what holds.
         self.is_unsure.set(true);
+        if inject::goes_off("grant") {
+            return Err(StoreError::Unavailable);
+        }
         self.owned.embedded().grant(granted.quotas(None)).await?;
         self.is_unsure.set(false);
         follow_servers(&self.owned, &self.servers, &granted).map_err(|_| StoreError::Invalid)?;
