@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
-use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, run};
+use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, message, run};
 
 /// A host with its socket in this directory, which is this test's alone.
 fn host(runtime: &Path, component: &str, flags: &[&str]) -> Server {
@@ -116,6 +116,34 @@ fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
     let failed = ask(runtime.path(), &["reload"]);
     assert_eq!(failed.code, Some(1), "{}", failed.stdout);
     assert_eq!(ask_until_loaded(server.address, "one.test", "/").status, 200);
+    Ok(())
+}
+
+#[test(needs(FaultInjection))]
+fn a_reload_that_cannot_grant_its_stores_is_told_as_failed() -> TestResult {
+    let (runtime, data) = (tempfile::tempdir()?, crate::stores::private()?);
+    let top = format!("data-dir = \"{}\"\n", data.path().display());
+    let with = |stores: &str| top.clone() + &app("one", "stores.wasm", "one.test/*", &format!("stores = [{stores}]"));
+    let apps = Folder::new(&with("\"default\""))?;
+    let mut command = apps.command(&[]);
+    command.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
+    let server = Server::spawn(command);
+    let told = |path: &str| ask_until_loaded(server.address, "one.test", path).text();
+    assert_eq!(told("/draft/set?value=kept"), "set");
+    let mut admin = Connection::open(server.admin_address());
+    admin.send("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Wasmhost-Inject: grant\r\n\r\n");
+    assert_eq!(admin.response().status, 200);
+    apps.write(&with("\"default\", \"new\""))?;
+    let failed = ask(runtime.path(), &["reload"]);
+    assert_eq!(failed.code, Some(1), "{}", failed.stdout);
+    assert_eq!(server.status()["failed_reloads"], 1);
+    server.wait_for_record("why", |record| {
+        message(record).contains("the grants and quotas of stores go on as they were")
+    });
+    assert_eq!(told("/draft/get"), "kept");
+    let again = ask(runtime.path(), &["reload"]);
+    assert_eq!(again.code, Some(0), "{}", again.stdout);
+    eventually("the new one is granted", || told("/draft/set?store=new&value=2") == "set");
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use super::state::Primary;
 use crate::apps::book::AppState;
 use crate::apps::difference::{Change, Difference, difference, with_routes_of};
 use crate::backend::{Backend, Worker};
+use crate::host_status::HostStatus;
 
 impl<B: Backend> Primary<B> {
     /// Does what `wasmhost dev` orders.
@@ -71,11 +72,12 @@ impl<B: Backend> Primary<B> {
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
                 let (readings, held) = (self.reload.readings.clone(), self.reload.held);
                 let (listening, stores) = (self.reload.listening.clone(), self.stores.clone());
+                let host_status = Arc::clone(&self.host_status);
                 tokio::task::spawn_local(async move {
                     let reading = spawner.read_again(&config, held, &listening, capabilities()).await;
                     if let (Some(stores), Ok(Reading { config: Some(config), .. })) = (stores, &reading) {
                         // Before workers hear of the apps.
-                        tell_of_stores(stores.grant_also(&config.apps).await);
+                        tell_of_stores(stores.grant_also(&config.apps).await, &host_status);
                     }
                     // Without a receiver the host is stopping.
                     let _ = readings.send(reading).await;
@@ -361,7 +363,8 @@ impl<B: Backend> Primary<B> {
         if let Some(stores) = self.stores.clone() {
             let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
             let apps: Vec<Arc<App>> = apps.cloned().collect();
-            tokio::task::spawn_local(async move { tell_of_stores(stores.grant_only(apps).await) });
+            let host_status = Arc::clone(&self.host_status);
+            tokio::task::spawn_local(async move { tell_of_stores(stores.grant_only(apps).await, &host_status) });
         }
     }
 
@@ -388,8 +391,9 @@ impl<B: Backend> Primary<B> {
     }
 }
 
-fn tell_of_stores(granted: Result<(), StoreError>) {
+fn tell_of_stores(granted: Result<(), StoreError>, host_status: &HostStatus) {
     if let Err(error) = granted {
+        host_status.host.failed_reloads.fetch_add(1, Relaxed);
         tracing::error!(hint = "reload again", "reload: the grants and quotas of stores go on as they were: {error}");
     }
 }
