@@ -1,6 +1,7 @@
 //! Which directories guests may not write: those from which they would reach what the host itself trusts. A guest that can
 //! write the cache chooses the machine code that the host maps; one that can write a component or `wasmhost.toml` chooses
-//! what the next reload serves. It is enough to write a directory on the way to one of these, or that of a link on it.
+//! what the next reload serves. It is enough to write a directory on the way to one of these, or that of a link on it. And which
+//! directories guests may not even read: those with what all apps have stored.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -17,16 +18,18 @@ struct TrustedItem<'a> {
     path: &'a Path,
     /// It is a directory, and all below it is trusted.
     is_whole: bool,
+    /// It is nobody's to read but the host's.
+    is_secret: bool,
 }
 
 /// `file`: that of the settings, where one is served. A guest that could put a link in the place of a file that settings are
 /// read from would choose which file the host reads, and shows to a guest.
 fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>> {
-    let folders =
-        [("the cache (`cache-dir`)", config.compilation.cache_dir()), ("`data-dir`", config.data_dir.as_deref())];
-    let folders = folders.into_iter().filter_map(|(what, path)| Some((what, path?)));
-    let mut items: Vec<_> = folders.map(|(what, path)| TrustedItem { what, path, is_whole: true }).collect();
-    let mut add = |what, path| items.push(TrustedItem { what, path, is_whole: false });
+    let cache = config.compilation.cache_dir();
+    let folders = [("the cache (`cache-dir`)", cache, false), ("`data-dir`", config.data_dir.as_deref(), true)];
+    let folder = |(what, path, is_secret)| Some(TrustedItem { what, path: path?, is_whole: true, is_secret });
+    let mut items: Vec<_> = folders.into_iter().filter_map(folder).collect();
+    let mut add = |what, path| items.push(TrustedItem { what, path, is_whole: false, is_secret: false });
     for listen in config.addresses().chain(&config.admin) {
         if let Listen::Unix(socket) = listen {
             add("a socket of the host", socket);
@@ -62,7 +65,7 @@ impl<'a> Trusted<'a> {
         }
     }
 
-    /// Why a directory to which this way leads may not be written; nothing: it may.
+    /// Why a directory to which this way leads may not be granted; nothing: it may.
     fn forbids(&self, way: &FoundWay) -> Option<String> {
         if let Some((what, path)) = way.end.and_then(|end| self.above.get(&end)) {
             return Some(format!("{what} is in it: `{}`", path.display()));
@@ -85,7 +88,7 @@ fn told<'a>(wrong: &NoAnswer, mut named: impl Iterator<Item = &'a Path>) -> Stri
     }
 }
 
-/// Notes which apps may write where they must not. `file`: that of the settings, where one is served. Blocks, for as long as
+/// Notes which apps may write, or read, where they must not. `file`: that of the settings, where one is served. Blocks, for as long as
 /// [`ways`].
 pub(super) fn check(apps: &[FoundApp], config: &Config, file: Option<&Path>, mistakes: &mut Mistakes) {
     check_by(apps, config, file, mistakes, ways);
@@ -98,51 +101,62 @@ fn check_by(
     mistakes: &mut Mistakes,
     ways: impl Fn(&[PathBuf]) -> Result<Vec<FoundWay>, NoAnswer>,
 ) {
-    let of_app = |found| -> (&FoundApp, _) { (found, found.app.grants.dirs.iter().filter(|dir| dir.writable)) };
-    let writable: Vec<(&FoundApp, &Preopen)> =
-        apps.iter().map(of_app).flat_map(|(found, dirs)| dirs.map(move |dir| (found, dir))).collect();
-    if writable.is_empty() {
+    let items = items(apps, config, file);
+    let has_secrets = items.iter().any(|item| item.is_secret);
+    let dirs = apps.iter().flat_map(|found| found.app.grants.dirs.iter().map(move |dir| (found, dir)));
+    let granted: Vec<(&FoundApp, &Preopen)> = dirs.filter(|(_, dir)| dir.writable || has_secrets).collect();
+    if granted.is_empty() {
         return;
     }
-    let items = items(apps, config, file);
     let with_component: Vec<(&FoundApp, &Path)> =
         apps.iter().filter_map(|found| Some((found, component(&found.app)?))).collect();
     let trusted_paths = || items.iter().map(|item| item.path).chain(with_component.iter().map(|(_, path)| *path));
     let paths: Vec<PathBuf> =
-        trusted_paths().map(Path::to_owned).chain(writable.iter().map(|(_, dir)| dir.path())).collect();
+        trusted_paths().map(Path::to_owned).chain(granted.iter().map(|(_, dir)| dir.path())).collect();
     let mut found = match ways(&paths) {
         Ok(found) => found.into_iter(),
         Err(wrong) => {
-            let told = told(&wrong, trusted_paths().chain(writable.iter().map(|(_, dir)| &*dir.host)));
+            let told = told(&wrong, trusted_paths().chain(granted.iter().map(|(_, dir)| &*dir.host)));
             return mistakes.note(
-                "`:rw`",
+                "`dirs`",
                 format!(
-                    "whether guests may write what the host trusts is not known: {told}. Mount its file system again, or take what is on it out of the settings. (Where no directory has `:rw`, nothing has to be known.)"
+                    "whether guests may reach what is the host's alone is not known: {told}. Mount its file system again, or take what is on it out of the settings. (Where no directory has `:rw`, and there is no `data-dir`, nothing has to be known.)"
                 ),
             );
         }
     };
-    let mut trusted = Trusted::default();
+    let (mut trusted, mut secret) = (Trusted::default(), Trusted::default());
     for (item, way) in items.iter().zip(found.by_ref()) {
         trusted.add(item, &way);
+        if item.is_secret {
+            secret.add(item, &way);
+        }
     }
     let components: Vec<(&FoundApp, FoundWay)> = with_component
         .iter()
         .zip(found.by_ref())
         .map(|((app, path), way)| {
-            trusted.add(&TrustedItem { what: "a component", path, is_whole: false }, &way);
+            trusted.add(&TrustedItem { what: "a component", path, is_whole: false, is_secret: false }, &way);
             (*app, way)
         })
         .collect();
-    for ((app, dir), way) in writable.iter().zip(found) {
-        if let Some(reason) = trusted.forbids(&way) {
-            let host = dir.host.display();
-            let reason = format!(
-                "guests may not write to `{host}`: {reason}. Grant another directory, or this one without `:rw`"
-            );
-            app.wrong(mistakes, "dirs", &format!("--dir `{host}::{}:rw`", dir.guest), reason);
+    for ((app, dir), way) in granted.iter().zip(found) {
+        let (host, guest) = (dir.host.display(), &dir.guest);
+        let written = trusted.forbids(&way).filter(|_| dir.writable);
+        if written.is_some() {
             blame_components(&components, app, (dir, &way), mistakes);
         }
+        let reason = match (secret.forbids(&way), written) {
+            (Some(reason), _) => format!(
+                "guests may not read `{host}`: {reason}, with what all apps have stored. Grant another directory"
+            ),
+            (None, Some(reason)) => format!(
+                "guests may not write to `{host}`: {reason}. Grant another directory, or this one without `:rw`"
+            ),
+            (None, None) => continue,
+        };
+        let access = if dir.writable { ":rw" } else { "" };
+        app.wrong(mistakes, "dirs", &format!("--dir `{host}::{guest}{access}`"), reason);
     }
 }
 

@@ -462,7 +462,7 @@ fn what_is_shown_is_read_as_the_same() -> TestResult {
         "{EXAMPLE}{}",
         r#"
 args = ["--a", "b\"c\\\n\u007f"]
-dirs = ["/::/root", "sub::/sub:rw"]
+dirs = ["sub/below::/root", "sub::/sub:rw"]
 allow-hosts = ["*:443", "db:5432:private", "10.0.0.0/8"]
 config = { "a b" = "ü", c = "" }
 shelves = ["x\"y", "z"]
@@ -487,7 +487,7 @@ group = "g"
         contact = \"mailto:a@b\"\ndirectory = \"https://ca.test:1/\"\n\
         [[store]]\nname = \"links\"\nkeys-max = 5\nbytes-max = \"3MiB\"\nvalue-max = 100\nttl = \"90s\"\n";
     let folder = folder(&format!("{head}{text}{listener}"));
-    fs::create_dir(folder.path().join("sub"))?;
+    fs::create_dir_all(folder.path().join("sub/below"))?;
     let first = read_in(folder.path(), &[]).map_err(|mistakes| format!("{mistakes:?}"))?;
     let acme = first.acme();
     assert!(matches!(&*acme, [acme] if acme.domains == ["a.test", "b.test"] && acme.port() == 1), "{acme:?}");

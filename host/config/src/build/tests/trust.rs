@@ -1,4 +1,4 @@
-//! What guests may not write, since the host trusts it.
+//! What guests may not write, since the host trusts it, and what they may not even read.
 
 use super::*;
 
@@ -9,10 +9,11 @@ fn a_guest_may_not_write_what_the_host_trusts() {
         format!("[[app]]\nname = \"{name}\"\ncomponent = \"code/{name}.wasm\"\nroutes = [\"{name}.test/*\"]\n{more}")
     };
     for (dir, what) in [
-        (".", Some("the cache")),
-        ("keep", Some("the cache")),
+        (".", Some("`data-dir` is in it")),
+        ("keep", Some("`data-dir` is in it")),
         ("keep/cache", Some("the cache")),
         ("keep/cache/below", Some("it is in the cache")),
+        ("keep/state", Some("it is in `data-dir`")),
         ("keep/state/below", Some("it is in `data-dir`")),
         ("run", Some("a socket of the host")),
         ("code", Some("a component")),
@@ -21,7 +22,9 @@ fn a_guest_may_not_write_what_the_host_trusts() {
         ("run/below", None),
         ("elsewhere", None),
     ] {
-        for (mode, is_refused) in [(":rw", what.is_some()), ("", false)] {
+        // What all apps have stored may not be read, either.
+        let is_secret = what.is_some_and(|what| what.contains("`data-dir`"));
+        for (mode, is_refused) in [(":rw", what.is_some()), ("", is_secret)] {
             let granted = format!("dirs = [\"{dir}::/d{mode}\"]\n");
             let folder = folder(&(head.to_owned() + &app("writes", &granted) + &app("other", "")));
             let at = |path: &str| folder.path().join(path);
@@ -31,12 +34,13 @@ fn a_guest_may_not_write_what_the_host_trusts() {
             std::os::unix::fs::symlink("code", at("link-to-code")).unwrap();
             let wrong = read_in(folder.path(), &[]).err().unwrap_or_default();
             // Where the other app's component can be written, that app is wrong, too.
-            let has_component = [".", "code", "link-to-code"].contains(&dir);
+            let has_component = mode == ":rw" && [".", "code", "link-to-code"].contains(&dir);
             let (of_writer, of_other): (Vec<_>, Vec<_>) =
                 wrong.iter().partition(|wrong| wrong.app.as_deref() == Some("writes"));
             assert_eq!(of_writer.len(), usize::from(is_refused), "{dir}{mode}: {wrong:?}");
             assert_eq!(of_other.len(), usize::from(is_refused && has_component), "{dir}{mode}: {wrong:?}");
-            let is_named = |text: &str| text.contains(what.unwrap_or_default()) && text.contains("without `:rw`");
+            let way_out = if is_secret { "guests may not read" } else { "without `:rw`" };
+            let is_named = |text: &str| text.contains(what.unwrap_or_default()) && text.contains(way_out);
             assert!(of_writer.iter().all(|wrong| is_named(&wrong.to_string())), "{dir}{mode}: {wrong:?}");
             let tells_who = |text: &str| text.contains("guests of the app `writes` may write to");
             assert!(of_other.iter().all(|wrong| tells_who(&wrong.to_string())), "{dir}{mode}: {wrong:?}");
@@ -66,7 +70,7 @@ fn a_link_that_guests_could_replace_does_not_hide_what_the_host_trusts() {
         (none, "srv/to-folder/r.wasm", Some("a component is in it")),
         (none, "srv/by-way-of.wasm", Some("a component is in it")),
     ] {
-        for (mode, is_refused) in [(":rw", what.is_some()), ("", false)] {
+        for (mode, is_refused) in [(":rw", what.is_some()), ("", head.contains("data-dir"))] {
             let folder = folder(&text(head, component, mode));
             let at = |path: &str| folder.path().join(path);
             for below in ["data/rw/real", "opt/cache/below", "srv"] {
@@ -91,7 +95,7 @@ fn a_link_that_guests_could_replace_does_not_hide_what_the_host_trusts() {
                 wrong.iter().any(|wrong| wrong.app.as_deref() == Some(app) && wrong.reason.contains(text))
             };
             let case = format!("{head}{component}{mode}: {wrong:?}");
-            assert_eq!(says("writes", what.unwrap_or("guests may not write")), is_refused, "{case}");
+            assert_eq!(says("writes", what.unwrap_or("guests may not")), is_refused, "{case}");
             assert_eq!(says("other", "`writes` may write to"), is_refused && component != file, "{case}");
             assert!(is_refused || wrong.is_empty(), "{case}");
         }
