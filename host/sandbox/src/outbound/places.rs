@@ -1,9 +1,9 @@
-//! What requests to one place share: how many there may be at once, and its connections of HTTP/2. A place is there while it has
-//! a request or such a connection.
+//! What requests to one place share: its connections of HTTP/2, and, with those to the same host that other grants allow, how many
+//! there may be at once. A place is there while it has a request or such a connection.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::Error;
@@ -13,13 +13,32 @@ use wasmhost_base::quota::Claim;
 use super::connect::UpstreamSocket;
 use super::http2::{SharedConnection, StreamMember};
 use super::payers::Payer;
-use super::target::UpstreamPlace;
+use super::target::{Target, UpstreamPlace};
 
 /// Those of one app on a worker.
 pub(super) struct Places {
-    by_place: Arc<Mutex<HashMap<UpstreamPlace, Arc<PlaceState>>>>,
-    /// Requests at once to each.
+    known: Arc<Mutex<KnownPlaces>>,
+    /// Requests at once to each host.
     requests_max: usize,
+}
+
+#[derive(Default)]
+struct KnownPlaces {
+    by_place: HashMap<UpstreamPlace, Arc<PlaceState>>,
+    /// Those of all places with one target.
+    turns: HashMap<Target, Weak<Semaphore>>,
+}
+
+impl KnownPlaces {
+    fn turns(&mut self, target: &Target, requests_max: usize) -> Arc<Semaphore> {
+        if let Some(turns) = self.turns.get(target).and_then(Weak::upgrade) {
+            return turns;
+        }
+        self.turns.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::new(Semaphore::new(requests_max));
+        self.turns.insert(target.clone(), Arc::downgrade(&turns));
+        turns
+    }
 }
 
 struct PlaceState {
@@ -34,25 +53,25 @@ struct PlaceState {
 
 impl Places {
     pub(super) fn new(requests_max: usize) -> Self {
-        Self { by_place: Arc::default(), requests_max }
+        Self { known: Arc::default(), requests_max }
     }
 
     pub(super) fn at(&self, place: &UpstreamPlace) -> AtPlace {
-        let mut by_place = lock(&self.by_place);
-        let state = match by_place.get(place) {
+        let mut known = lock(&self.known);
+        let state = match known.by_place.get(place) {
             Some(state) => Arc::clone(state),
             None => {
                 let state = Arc::new(PlaceState {
-                    turns: Arc::new(Semaphore::new(self.requests_max)),
+                    turns: known.turns(&place.target, self.requests_max),
                     opening: Semaphore::new(1),
                     speaks_http1: AtomicBool::new(false),
                     shared: Mutex::default(),
                 });
-                by_place.insert(place.clone(), Arc::clone(&state));
+                known.by_place.insert(place.clone(), Arc::clone(&state));
                 state
             }
         };
-        AtPlace { place: place.clone(), state, by_place: Arc::clone(&self.by_place) }
+        AtPlace { place: place.clone(), state, known: Arc::clone(&self.known) }
     }
 }
 
@@ -60,12 +79,12 @@ impl Places {
 pub(super) struct AtPlace {
     pub(super) place: UpstreamPlace,
     state: Arc<PlaceState>,
-    by_place: Arc<Mutex<HashMap<UpstreamPlace, Arc<PlaceState>>>>,
+    known: Arc<Mutex<KnownPlaces>>,
 }
 
 impl AtPlace {
     fn another(&self) -> Self {
-        Self { place: self.place.clone(), state: Arc::clone(&self.state), by_place: Arc::clone(&self.by_place) }
+        Self { place: self.place.clone(), state: Arc::clone(&self.state), known: Arc::clone(&self.known) }
     }
 
     /// Turns for requests.
@@ -116,10 +135,10 @@ impl AtPlace {
 
 impl Drop for AtPlace {
     fn drop(&mut self) {
-        let mut by_place = lock(&self.by_place);
+        let mut known = lock(&self.known);
         // Held by the map, and by this.
         if Arc::strong_count(&self.state) <= 2 {
-            by_place.remove(&self.place);
+            known.by_place.remove(&self.place);
         }
     }
 }

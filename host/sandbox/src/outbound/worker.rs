@@ -143,7 +143,7 @@ impl Outbound {
     /// up once more could give others.
     ///
     /// # Errors
-    /// `DNS-error`; `destination-IP-prohibited`, which the log explains.
+    /// `DNS-error`; `destination-IP-prohibited`, which the log explains; `connection-limit-reached`.
     pub(super) async fn allowed_addresses(
         &self,
         destination: &Destination,
@@ -163,7 +163,7 @@ impl Outbound {
         let mut allowed = Vec::with_capacity(found.len());
         let mut refusal = None;
         for address in found.iter().map(|address| SocketAddr::new(*address, target.port)) {
-            let is_own = reach(address.ip()) == Reach::Public && is_own(address);
+            let is_own = reach(address.ip()) == Reach::Public && is_own(address)?;
             match self.policy().check_address(grant, &target.host, address.ip(), is_own) {
                 Ok(()) => allowed.push(address),
                 Err(reason) => refusal = Some(reason),
@@ -233,12 +233,20 @@ impl Outbound {
 
 /// Whether an address is one of this machine: the system would send to it from itself. Nothing is sent. An address that the
 /// system has no way to is nobody's.
-fn is_own(address: SocketAddr) -> bool {
-    let own = || -> rustix::io::Result<bool> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = rustix::net::socket(family, SocketType::DGRAM, None)?;
-        rustix::net::connect(&socket, &address)?;
-        Ok(SocketAddr::try_from(rustix::net::getsockname(&socket)?)?.ip() == address.ip())
+///
+/// # Errors
+/// When the system has no descriptor left to ask with: nobody knows then.
+fn is_own(address: SocketAddr) -> Result<bool, Error> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = match rustix::net::socket(family, SocketType::DGRAM, None) {
+        Ok(socket) => socket,
+        // The system speaks no such protocol.
+        Err(rustix::io::Errno::AFNOSUPPORT) => return Ok(false),
+        Err(error) => {
+            tracing::debug!(%error, "whether an address is the host's could not be asked");
+            return Err(Error::ConnectionLimitReached);
+        }
     };
-    own().unwrap_or(false)
+    let local = rustix::net::connect(&socket, &address).and_then(|()| rustix::net::getsockname(&socket));
+    Ok(local.and_then(SocketAddr::try_from).is_ok_and(|local| local.ip() == address.ip()))
 }
