@@ -149,6 +149,14 @@ fn lists_come_in_pages_in_the_order_of_bytes() -> TestResult {
     assert_eq!(found, names[1..6]);
     assert!((3..=4).contains(&pages), "{pages}");
     assert_eq!(app.list(&json!({"prefix": "d"})), json!({"keys": [], "list_complete": true, "cacheStatus": null}));
+    // A key that others have set, so long that there can be no metadata of it.
+    let long = "z".repeat(1_024);
+    let mut put = command();
+    put.arg("kv").arg("--data-dir").arg(data.path().join("state")).args(["put", "workers/values", &long, "v"]);
+    let put = run(put);
+    assert_eq!(put.code, Some(0), "{}", put.stderr);
+    let listed = app.list(&json!({"prefix": "z"}));
+    assert_eq!(listed["keys"], json!([{"name": long}]), "{listed}");
     Ok(())
 }
 

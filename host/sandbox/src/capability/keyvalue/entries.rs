@@ -8,7 +8,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower};
 
-use wasmhost_storage::{Edit, Listing, Operation, PAGE_KEYS_MAX, Reply, Stored};
+use wasmhost_storage::{Edit, KEY_BYTES_MAX, Listing, Operation, PAGE_KEYS_MAX, Reply, Stored};
 
 use super::calls::{self, Caller};
 use super::granted::KeyValueStores;
@@ -23,6 +23,8 @@ pub(super) const VERSION: &str = "0.1.0";
 /// How the key of metadata begins; the key that it is of follows. It is the last character of Unicode, so that a list has such keys
 /// at its end.
 const METADATA: char = '\u{10ffff}';
+/// Longest key, in bytes: the one of its metadata must fit, too.
+const WITH_METADATA_BYTES_MAX: usize = KEY_BYTES_MAX - METADATA.len_utf8();
 /// Longest metadata, in bytes, as Workers has it.
 const METADATA_BYTES_MAX: usize = 1_024;
 /// Most keys of one call: with those of their metadata, as many as an operation may name.
@@ -123,15 +125,16 @@ async fn list<S: Holds<KeyValueStores>>(
     let limit = usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX).min(PAGE_KEYS_MAX);
     let page = page(&caller, Operation::List { prefix, after, limit }).await.map_err(|error| said(error, name))?;
     let Listing { keys, next } = without_metadata(page);
-    let asked = keys.iter().map(|key| metadata_of(key)).collect();
-    let found = match keys.is_empty() {
+    let asked: Vec<String> = keys.iter().filter(|key| may_have_metadata(key)).map(|key| metadata_of(key)).collect();
+    let found = match asked.is_empty() {
         true => Vec::new(),
         false => calls::get(&caller, asked).await.map_err(|error| said(error, name))?,
     };
-    let keys = keys.into_iter().zip(found).map(|(name, stored)| Key {
-        name,
-        expires_at: stored.as_ref().and_then(|stored| stored.expires_at),
-        metadata: stored.and_then(text),
+    let mut found = found.into_iter();
+    let keys = keys.into_iter().map(|name| {
+        let stored = if may_have_metadata(&name) { found.next().flatten() } else { None };
+        let expires_at = stored.as_ref().and_then(|stored| stored.expires_at);
+        Key { name, expires_at, metadata: stored.and_then(text) }
     });
     Ok(EntryPage { keys: keys.collect(), next })
 }
@@ -146,6 +149,11 @@ async fn page(caller: &Caller, operation: Operation) -> Result<Listing, KeyValue
 /// The key that has the metadata of this one.
 fn metadata_of(key: &str) -> String {
     format!("{METADATA}{key}")
+}
+
+/// Whether there can be metadata of a key. Longer ones come by `wasi:keyvalue`, which has none.
+fn may_have_metadata(key: &str) -> bool {
+    key.len() <= WITH_METADATA_BYTES_MAX
 }
 
 /// Metadata as it was set; an empty value stands for none.
@@ -167,10 +175,14 @@ fn with_metadata(keys: Vec<String>) -> EntriesAnswer<Vec<String>> {
 }
 
 fn checked(key: &str) -> EntriesAnswer<&str> {
-    match key.starts_with(METADATA) {
-        true => Err("keys that begin with U+10FFFF are for metadata".to_owned()),
-        false => Ok(key),
+    if key.starts_with(METADATA) {
+        return Err("keys that begin with U+10FFFF are for metadata".to_owned());
     }
+    if !may_have_metadata(key) {
+        let (bytes, max) = (key.len(), WITH_METADATA_BYTES_MAX);
+        return Err(format!("a key has {bytes} bytes, and may have {max} here"));
+    }
+    Ok(key)
 }
 
 /// What setting a key changes.
@@ -245,6 +257,8 @@ mod tests {
             with_metadata(keys(&["\u{10ffff}a"])).is_err()
                 && setting(metadata_of("a"), Vec::new(), None, None).is_err()
         );
+        assert!(with_metadata(keys(&[&"k".repeat(1_020)])).is_ok());
+        assert!(with_metadata(keys(&[&"k".repeat(1_021)])).is_err_and(|error| error.contains("may have 1020 here")));
         assert!(with_metadata(keys(&["a"; 501])).is_err_and(|error| error.contains("501 keys")));
     }
 }
