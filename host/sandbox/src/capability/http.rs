@@ -21,7 +21,7 @@ impl Capability for Http {
                 Interface { name: "wasi:http/client", versions: P3 },
             ],
             granted_by: &["allow-host", "ca-file"],
-            without: "requests to other hosts are refused",
+            without: "requests to other hosts are refused (calls of other apps of the host need `services` in their place)",
             settings: &[],
             needs: outgoing,
         },
