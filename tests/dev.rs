@@ -293,6 +293,26 @@ fn saves_of_every_kind_are_seen_and_a_burst_is_one_build() -> TestResult {
 }
 
 #[test]
+fn what_guests_store_within_the_project_is_no_change_of_it() -> TestResult {
+    let fake = Fake::new(&guest("stores.wasm"))?;
+    let data = fake.path("app/state");
+    let server = fake.start(&["--store", "default", "--data-dir", data.to_str().ok_or("a path")?]);
+    until_served(&server, 1);
+    for _ in 0..10 {
+        let answer = get(server.address, "/draft/set?value=kept");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(data.join("stores.redb").exists());
+    std::thread::sleep(std::time::Duration::from_millis(1_000));
+    assert_eq!(fake.builds(), 1);
+    // What is beside it still is.
+    fake.save(&guest("hello.wasm"))?;
+    until_served(&server, 2);
+    Ok(())
+}
+
+#[test]
 fn a_change_during_a_build_gives_another_build_after_it() -> TestResult {
     let fake = Fake::new(&guest("hello.wasm"))?;
     let server = fake.start(&[]);

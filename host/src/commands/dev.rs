@@ -9,9 +9,11 @@ mod error;
 mod make;
 mod watch;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use wasmhost_base::log::{DEV, EarlyLog};
@@ -26,6 +28,8 @@ use super::serve;
 
 /// Orders to the primary that may wait: builders wait for each of theirs.
 const ORDERS_MAX: usize = 16;
+/// Builders that end put a file or two each into the folder that is to be removed.
+const REMOVALS_MAX: u32 = 1_000;
 
 /// Sets what is otherwise in development; `release`: where the code is to be as in production.
 fn develop(config: &mut Config, development: Development, release: bool) {
@@ -96,7 +100,23 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
     }
     let ended = serve::run_with(bootstrap, heard);
     end_builds(&threads);
+    remove(stage);
     Ok(ended?)
+}
+
+/// Removes the folder of the stage. A builder that ends at this moment may put one more file there, but makes no folder.
+fn remove(stage: TempDir) {
+    let folder = stage.keep();
+    for _ in 0..REMOVALS_MAX {
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(target: DEV, %error, "cannot remove the temporary folder {}", folder.display());
+                return;
+            }
+            _ => return,
+        }
+    }
 }
 
 /// Warns of addresses that others can reach.

@@ -96,6 +96,8 @@ pub(super) struct Builder {
     /// Lines of the log name it.
     pub(super) is_named: bool,
     pub(super) make: Make,
+    /// Where the host keeps what is stored.
+    pub(super) data_dir: Option<PathBuf>,
     pub(super) development: Development,
     pub(super) orders: mpsc::Sender<DevOrder>,
     pub(super) turns: Arc<BuildTurns>,
@@ -107,11 +109,12 @@ pub(super) struct Builder {
 impl Builder {
     /// Builds, and again whenever files have changed since the last build began, until the host or the app is at its end.
     pub(super) fn run(self) {
-        let mut seen = self.make.look();
+        let look = || self.make.look(self.data_dir.as_deref());
+        let mut seen = look();
         let mut chain = 0;
         loop {
             self.build();
-            let after = self.make.look();
+            let after = look();
             let during = watch::changed(&seen, &after);
             chain = if during.is_empty() { 0 } else { chain + 1 };
             if chain > CHAIN_MAX {
@@ -120,8 +123,7 @@ impl Builder {
                 seen = after;
                 chain = 0;
             }
-            let changed =
-                next_change(&seen, || self.make.look(), || self.orders.is_closed() || self.is_over.load(Relaxed));
+            let changed = next_change(&seen, look, || self.orders.is_closed() || self.is_over.load(Relaxed));
             let Some(settled) = changed else { return };
             let files = self.named(&watch::changed(&seen, &settled));
             tracing::info!(target: DEV, app = self.label(), "{files} changed");

@@ -38,6 +38,8 @@ pub(super) struct Builders {
     are_named: bool,
     /// The folder that components of apps without a project are named from.
     root: PathBuf,
+    /// Where the host keeps what is stored.
+    data_dir: Option<PathBuf>,
     orders: mpsc::Sender<DevOrder>,
     turns: Arc<BuildTurns>,
     threads: BuildThreads,
@@ -118,6 +120,7 @@ impl Builders {
             release,
             are_named: config.source.is_some(),
             root: root.to_owned(),
+            data_dir: config.data_dir.clone(),
             orders,
             turns: Arc::new(BuildTurns::new(machine().cores.min(BUILDS_MAX))),
             threads: BuildThreads::default(),
@@ -145,6 +148,7 @@ impl Builders {
             number: self.begun,
             is_named: self.are_named,
             make: make.clone(),
+            data_dir: self.data_dir.clone(),
             development: self.development.clone(),
             orders: self.orders.clone(),
             turns: Arc::clone(&self.turns),

@@ -118,12 +118,18 @@ impl Make {
         }
     }
 
-    /// The state of the files that it depends on.
-    pub(super) fn look(&self) -> Snapshot {
+    /// The state of the files that it depends on. What the host writes in `data_dir` is none of them.
+    pub(super) fn look(&self, data_dir: Option<&Path>) -> Snapshot {
+        let data_dir = data_dir.and_then(|dir| dir.canonicalize().ok());
+        let is_data_dir = |path: &Path| {
+            let is_named =
+                |dir: &PathBuf| dir.file_name() == path.file_name() && path.canonicalize().is_ok_and(|it| it == *dir);
+            data_dir.as_ref().is_some_and(is_named)
+        };
         match self {
             Self::File { file, .. } => watch::look(std::slice::from_ref(file), |_| false),
             Self::Project { folder, .. } => match Project::find(folder) {
-                Ok(project) => watch::look(&project.watched(), |path| project.ignores(path)),
+                Ok(project) => watch::look(&project.watched(), |path| project.ignores(path) || is_data_dir(path)),
                 // Until it is one again.
                 Err(_) => watch::look(std::slice::from_ref(folder), |path| {
                     let below = path.strip_prefix(folder).unwrap_or(path);
