@@ -100,7 +100,30 @@ fn stores_are_read_and_changed_with_a_host_and_without_one() -> TestResult {
         assert!(text.contains("other/default: there is no store \"other/default\""), "{text}");
         drop(server);
         works(data.path())?;
+        // Without a host none is made, either.
+        for words in [&["list", "other/default"][..], &["put", "other/default", "key", "v"]] {
+            let text = refused(data.path(), 1, words);
+            let named =
+                text.contains("there is no store \"other/default\" in") && text.contains("it has stores/default;");
+            assert!(named, "{text}");
+        }
     }
+    Ok(())
+}
+
+#[test]
+fn an_import_that_stops_in_the_middle_says_what_it_has_done() -> TestResult {
+    let data = private()?;
+    let flags = ["--store-keys-max", "700"];
+    let server = serve("stores.wasm", data.path(), "process", &flags);
+    let line = |key: usize| format!("{{\"key\":\"{key:04}\",\"value\":\"AA==\"}}\n");
+    let lines: String = (0..1_000).map(line).collect();
+    let (code, _, told) = fed(kv(data.path(), &["import", STORE]), lines.as_bytes())?;
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("500 keys imported") && told.contains("(after 500 keys that were changed)"), "{told}");
+    assert!(!told.contains("nothing was changed"), "{told}");
+    assert_eq!(printed(data.path(), &["list", STORE]).lines().count(), 500);
+    drop(server);
     Ok(())
 }
 
@@ -146,6 +169,44 @@ fn where_there_are_no_stores_is_said_and_nothing_is_made() -> TestResult {
         "{}",
         finished.stderr
     );
+    Ok(())
+}
+
+#[test]
+fn what_is_no_file_is_written_to_and_not_replaced() -> TestResult {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    let data = private()?;
+    drop(serve("stores.wasm", data.path(), "thread", &[]));
+    printed(data.path(), &["put", STORE, "key", "a value"]);
+    let at = |name: &str| data.path().join(name);
+    std::fs::write(at("kept"), "before")?;
+    let (pipe, link, dangling) = (at("pipe"), at("link"), at("dangling"));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status()?;
+    assert!(made.success());
+    symlink("kept", &link)?;
+    symlink("made", &dangling)?;
+    for words in [&["export", STORE][..], &["get", STORE, "key"]] {
+        let expected = printed(data.path(), words);
+        let into = |file: &std::path::Path| -> Result<String, Box<dyn std::error::Error>> {
+            Ok(printed(data.path(), &[words, &["-o", file.to_str().ok_or("a path")?]].concat()))
+        };
+        let from = pipe.clone();
+        let reader = std::thread::Builder::new().name("reader".to_owned());
+        let reading = reader.spawn(move || std::fs::read_to_string(from))?;
+        into(&pipe)?;
+        assert_eq!(reading.join().map_err(|_| "a reader")??, expected);
+        assert!(std::fs::symlink_metadata(&pipe)?.file_type().is_fifo());
+        for (link, file) in [(&link, at("kept")), (&dangling, at("made"))] {
+            into(link)?;
+            assert!(std::fs::symlink_metadata(link)?.is_symlink());
+            assert_eq!(std::fs::read_to_string(&file)?, expected);
+        }
+        std::fs::remove_file(at("made"))?;
+    }
+    // A value that does not get there whole leaves what was there.
+    let refused = refused(data.path(), 1, &["get", STORE, "nothing", "-o", at("kept").to_str().ok_or("a path")?]);
+    assert!(refused.contains("there is no key"), "{refused}");
+    assert_eq!(std::fs::read_to_string(at("kept"))?, "a value");
     Ok(())
 }
 

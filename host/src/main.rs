@@ -189,10 +189,10 @@ fn run_kv(args: &KvArgs) -> ExitCode {
         Err(kv::KvError::Stream { error, .. }) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(kv::KvError::File(mistakes)) => wrong_file(&mistakes),
         Err(error @ kv::KvError::Usage(_)) => {
-            failed(&error, error.hint());
+            failed(&error, &error.hint());
             ExitCode::from(USAGE)
         }
-        Err(error) => failed(&error, error.hint()),
+        Err(error) => failed(&error, &error.hint()),
     }
 }
 

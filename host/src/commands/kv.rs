@@ -3,6 +3,7 @@
 mod access;
 mod error;
 mod export;
+mod output;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,6 +16,7 @@ use wasmhost_storage::{Edit, KEYS_PER_OPERATION_MAX, KeyValue as _, PAGE_KEYS_MA
 use self::access::ReachedStore;
 pub(crate) use self::error::KvError;
 use self::error::stream;
+use self::output::write_to;
 use super::plain::plain;
 
 /// Does it. What is asked for goes to `out`; what is to be told besides, such as how many keys there were, to `tell`.
@@ -28,9 +30,10 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
             let access = ReachedStore::open(&dir, store)?;
             let value = access.ask(async |stores, store| stores.get(store, key).await)?;
             let value = value.ok_or_else(|| KvError::NoKey { store: store.clone(), key: key.clone() })?.value;
+            let written = |to: &mut dyn Write| to.write_all(&value).and_then(|()| to.flush());
             match output {
-                Some(file) => std::fs::write(file, value).map_err(stream(file.display().to_string())),
-                None => out.write_all(&value).and_then(|()| out.flush()).map_err(stream("standard output")),
+                Some(file) => write_to(file, |to| written(to).map_err(stream(file.display().to_string()))),
+                None => written(out).map_err(stream("standard output")),
             }
         }
         KvCommand::Put { store, key, value, file, ttl } => {
@@ -64,16 +67,19 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
         }
         KvCommand::Delete { store, keys } => {
             let access = ReachedStore::open(&dir, store)?;
+            let mut done = 0;
             for some in keys.chunks(KEYS_PER_OPERATION_MAX) {
                 let edits = some.iter().map(|key| Edit::Delete { key: key.clone() }).collect();
-                access.ask(async |stores, store| stores.write(store, edits).await)?;
+                let told = access.ask(async |stores, store| stores.write(store, edits).await);
+                told.map_err(|error| error.after(done))?;
+                done += some.len() as u64;
             }
             Ok(())
         }
         KvCommand::Export { store, output } => {
             let access = ReachedStore::open(&dir, store)?;
             let count = match output {
-                Some(file) => whole_file(file, |new| export::export(&access, new))?,
+                Some(file) => write_to(file, |file| export::export(&access, file))?,
                 None => export::export(&access, out)?,
             };
             tell(&format!("{count} keys exported\n"));
@@ -88,7 +94,7 @@ pub(crate) fn run(args: &KvArgs, out: &mut dyn Write, tell: &dyn Fn(&str)) -> Re
             let done = export::import(&access, lines);
             let imported = done.as_ref().map_or_else(|failed| failed.imported, |done| *done);
             tell(&format!("{imported} keys imported\n"));
-            done.map(drop).map_err(|failed| failed.error)
+            done.map(drop).map_err(|failed| failed.error.after(failed.imported))
         }
     }
 }
@@ -116,17 +122,4 @@ fn read_value(stream_of: io::Result<impl Read>, what: &str) -> Result<Vec<u8>, K
     let most = VALUE_BYTES_MAX as u64 + 1;
     stream_of.and_then(|from| from.take(most).read_to_end(&mut value)).map_err(stream(what))?;
     Ok(value)
-}
-
-/// Writes a file that appears whole, or not at all.
-fn whole_file<T>(file: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, KvError>) -> Result<T, KvError> {
-    let shown = || file.display().to_string();
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let new = tempfile::NamedTempFile::new_in(folder).map_err(stream(shown()))?;
-    let mut buffered = io::BufWriter::new(new);
-    let written = write(&mut buffered)?;
-    let new = buffered.into_inner().map_err(|error| stream(shown())(error.into_error()))?;
-    new.as_file().sync_all().map_err(stream(shown()))?;
-    new.persist(file).map_err(|error| stream(shown())(error.error))?;
-    Ok(written)
 }

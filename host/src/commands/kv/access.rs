@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use wasmhost_storage::{
-    Closing, Embedded, FILE_NAME, OpenError, Remote, StoreError, StoreFile, StoreOptions, StoreQuota, Stores,
-    command_socket,
+    Closing, Embedded, FILE_NAME, OpenError, OwnedStores, Remote, StoreError, StoreFile, StoreOptions, StoreQuota,
+    Stores, command_socket,
 };
 
 use super::error::{KvError, stream};
@@ -41,13 +41,10 @@ impl ReachedStore {
                 Ok(stream) => return Self::of_host(runtime, stream, store),
                 Err(error) => error,
             };
-            let quota = vec![(store.to_owned(), StoreQuota::LOOSEST)];
-            let opened = StoreFile::open(dir).and_then(|file| Embedded::start(file, quota, StoreOptions::default()));
+            let opened =
+                StoreFile::open(dir).and_then(|file| Embedded::start(file, Vec::new(), StoreOptions::default()));
             match opened {
-                Ok((embedded, closing)) => {
-                    let (stores, store) = (Stores::Here(embedded.into()), store.to_owned());
-                    return Ok(Self { runtime, stores, store, closing: Some(closing) });
-                }
+                Ok((embedded, closing)) => return Self::of_file(runtime, (embedded, closing), dir, store),
                 Err(OpenError::InUse { .. }) if Instant::now() < until => std::thread::sleep(AGAIN),
                 Err(OpenError::InUse { .. }) => {
                     return Err(KvError::NoAnswer { dir: dir.to_owned(), error: refused });
@@ -60,6 +57,28 @@ impl ReachedStore {
                 }
             }
         }
+    }
+
+    /// No host has the file. A store that it does not have is most likely a slip of the pen, so none is made.
+    fn of_file(
+        runtime: Runtime,
+        (embedded, closing): (Embedded, Closing),
+        dir: &Path,
+        store: &str,
+    ) -> Result<Self, KvError> {
+        let stores = OwnedStores::from(embedded);
+        let (here, store) = (Stores::Here(stores.clone()), store.to_owned());
+        // (From here on it is closed in any case, and nothing else has it.)
+        let reached = Self { runtime, stores: here, store, closing: Some(closing) };
+        let known = reached.ask(async move |_, _| stores.embedded().names())?;
+        if !known.contains(&reached.store) {
+            return Err(KvError::NoStore { dir: dir.to_owned(), store: reached.store.clone(), known });
+        }
+        reached.ask(async |stores, store| match stores {
+            Stores::Here(stores) => stores.embedded().grant(vec![(store.to_owned(), StoreQuota::LOOSEST)]).await,
+            Stores::None | Stores::Elsewhere(_) => Err(StoreError::Unavailable),
+        })?;
+        Ok(reached)
     }
 
     fn of_host(runtime: Runtime, stream: UnixStream, store: &str) -> Result<Self, KvError> {
@@ -83,7 +102,7 @@ impl ReachedStore {
         question: impl AsyncFnOnce(&Stores, &str) -> Result<T, StoreError>,
     ) -> Result<T, KvError> {
         let told = self.runtime.block_on(question(&self.stores, &self.store));
-        told.map_err(|error| KvError::Store { store: self.store.clone(), error })
+        told.map_err(|error| KvError::Store { store: self.store.clone(), error, done: 0 })
     }
 }
 

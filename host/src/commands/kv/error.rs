@@ -1,10 +1,16 @@
 //! Why a command could not do with stores what it was told, and what can be done about it.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
 use wasmhost_config::Mistake;
 use wasmhost_storage::{FILE_NAME, StoreError};
+
+use super::super::plain::plain;
+
+/// Names of stores that a hint shows at most.
+const NAMES_SHOWN_MAX: usize = 10;
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +44,24 @@ pub(crate) enum KvError {
         hint: String,
     },
     /// The store refused it.
-    #[error("{store}: {error}")]
+    #[error("{store}: {error}{}", already(*done))]
     Store {
         /// Which one.
         store: String,
         /// What it said.
         error: StoreError,
+        /// Keys that the command had changed before.
+        done: u64,
+    },
+    /// The file has no such store.
+    #[error("there is no store {store:?} in {}", dir.display())]
+    NoStore {
+        /// Where.
+        dir: PathBuf,
+        /// Which one.
+        store: String,
+        /// Those that there are.
+        known: Vec<String>,
     },
     /// There is no such key.
     #[error("there is no key {key:?} in the store `{store}`")]
@@ -72,8 +90,33 @@ pub(crate) enum KvError {
 }
 
 impl KvError {
+    /// The same, of a command that had changed so many keys before.
+    pub(super) fn after(mut self, keys: u64) -> Self {
+        if let Self::Store { done, .. } = &mut self {
+            *done = keys;
+        }
+        self
+    }
+
     /// A way out.
-    pub(crate) fn hint(&self) -> &str {
+    pub(crate) fn hint(&self) -> Cow<'_, str> {
+        match self {
+            Self::NoStore { known, .. } if known.is_empty() => {
+                "it has none yet: a host makes a store when it starts with an app that is granted it".into()
+            }
+            Self::NoStore { known, .. } => {
+                let mut names =
+                    known.iter().take(NAMES_SHOWN_MAX).map(|name| plain(name)).collect::<Vec<_>>().join(", ");
+                if known.len() > NAMES_SHOWN_MAX {
+                    names += ", …";
+                }
+                format!("it has {names}; a host makes a new one when it starts with an app that is granted it").into()
+            }
+            other => other.plain_hint().into(),
+        }
+    }
+
+    fn plain_hint(&self) -> &str {
         match self {
             Self::Usage(_) | Self::File(_) => "`wasmhost kv --help` says how stores are named and where they are",
             Self::NoStores { .. } => {
@@ -90,7 +133,10 @@ impl KvError {
             Self::Store { error: StoreError::KeysFull { .. } | StoreError::BytesFull { .. }, .. } => {
                 "delete keys, or raise the store's quota"
             }
+            Self::Store { done: 1.., .. } => "what was changed stays so; mend the cause, and run the command again",
             Self::Store { .. } => "nothing was changed",
+            // It names what there is.
+            Self::NoStore { .. } => "",
             Self::NoKey { .. } => "`wasmhost kv list` prints the keys",
             Self::Stream { .. } => "check the path, its permissions and the disk",
             Self::Line { .. } => {
@@ -98,6 +144,11 @@ impl KvError {
             }
         }
     }
+}
+
+/// What had been done before.
+fn already(done: u64) -> String {
+    if done == 0 { String::new() } else { format!(" (after {done} keys that were changed)") }
 }
 
 /// An error of this file or stream.

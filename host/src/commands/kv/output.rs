@@ -1,0 +1,51 @@
+//! The files that `-o` names.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use super::error::{KvError, stream};
+
+/// Writes into the file of this name. A file appears whole, or not at all: what was there stays until all is written. Through a
+/// link, that is where it leads. What is no file, such as a pipe or a terminal, is written to as it is.
+pub(super) fn write_to<T>(
+    named: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, KvError>,
+) -> Result<T, KvError> {
+    let of_file = || stream(named.display().to_string());
+    // (Of a link to nothing, nothing is found: the link is followed when the file is made.)
+    let found = match fs::metadata(named) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found.map_err(of_file())?),
+    };
+    let is_link = fs::symlink_metadata(named).is_ok_and(|it| it.is_symlink());
+    match found {
+        Some(found) if !found.is_file() => in_place(File::options().write(true).open(named), named, write),
+        None if is_link => in_place(File::create(named), named, write),
+        Some(_) if is_link => whole(&fs::canonicalize(named).map_err(of_file())?, write),
+        _ => whole(named, write),
+    }
+}
+
+fn in_place<T>(
+    opened: io::Result<File>,
+    named: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, KvError>,
+) -> Result<T, KvError> {
+    let of_file = || stream(named.display().to_string());
+    let mut buffered = BufWriter::new(opened.map_err(of_file())?);
+    let written = write(&mut buffered)?;
+    buffered.flush().map_err(of_file())?;
+    Ok(written)
+}
+
+fn whole<T>(file: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, KvError>) -> Result<T, KvError> {
+    let of_file = || stream(file.display().to_string());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut buffered = BufWriter::new(tempfile::NamedTempFile::new_in(folder).map_err(of_file())?);
+    let written = write(&mut buffered)?;
+    let new = buffered.into_inner().map_err(|error| of_file()(error.into_error()))?;
+    new.as_file().sync_all().map_err(of_file())?;
+    new.persist(file).map_err(|error| of_file()(error.error))?;
+    Ok(written)
+}
