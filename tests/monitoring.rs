@@ -127,7 +127,9 @@ fn prometheus_counts_what_was_asked_and_every_expression_of_alerts_and_dashboard
     }
     let page = metrics_in(&server.admin("/metrics").text());
     let named = metrics_in(&(expressions.join(" ") + &rules));
-    let unknown: Vec<_> = named.iter().filter(|name| !page.contains(*name)).collect();
+    // Of a host without schedules the page has their metrics without values: the name of a counter stands there without its end.
+    let is_there = |name: &str| page.contains(name) || page.contains(name.trim_end_matches("_total"));
+    let unknown: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
     Ok(())
 }
