@@ -128,6 +128,12 @@ fn every_flag_is_listed_with_its_default_and_variable() -> TestResult {
             let more = if name == "dev" { "All flags of serving, and these:\n\n" } else { "" };
             let _ = write!(text, "\n### `wasmhost {name}`\n\n{more}{HEAD}{rows}");
         }
+        for part in other.get_subcommands() {
+            let rows = self::rows(part, |argument| argument.get_long().is_none_or(|flag| !flags.contains(flag)));
+            if !rows.is_empty() {
+                let _ = write!(text, "\n### `wasmhost {name} {}`\n\n{HEAD}{rows}", part.get_name());
+            }
+        }
     }
     text.push('\n');
     // The definition is what the program's help shows.

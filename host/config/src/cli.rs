@@ -43,12 +43,11 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every flag of serving, --some-name, can also be set by the variable WASMHOST_SOME_NAME (--env, --arg
-and others that may be repeated: one value per line), and in a file, wasmhost.toml, that has settings for several apps (`wasmhost config
-schema` lists its keys). Flags and variables count more than the file. The flags of new, build, componentize, inspect and
-wit have no variables.
+Every flag of serving, --some-name, can also be set by the variable WASMHOST_SOME_NAME (--env, --arg \
+and others that may be repeated: one value per line), and in a file, wasmhost.toml, that has settings for several apps (`wasmhost config \
+schema` lists its keys). Flags and variables count more than the file. Flags of other commands have a variable where their help names it.
 TIME is a number and a unit (500ms, 5s, 2m). SIZE is a number of bytes, or a number and a unit (64KiB, 128MiB, 2GiB).
-Signals: SIGTERM and SIGINT finish the requests in flight and stop, a second one exits at once; SIGHUP loads the
+Signals: SIGTERM and SIGINT finish the requests in flight and stop, a second one exits at once; SIGHUP loads the \
 component again.
 Exit codes: 0 clean stop; 1 could not start, gave up, or was stopped by a second signal; 2 wrong usage.";
 
@@ -80,10 +79,13 @@ pub enum Command {
     /// Show the hosts that run.
     Ps(PsArgs),
     /// Show what a host that runs does.
+    #[command(after_help = "\
+Without --json it shows the apps and workers; with it, all that the admin page's /status has, stores and schedules too.
+Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Status(HostArgs),
     /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.
     #[command(after_help = "\
-Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no
+Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no \
 such host.")]
     Reload(HostArgs),
     /// Have a host that runs finish its requests and end.
@@ -102,10 +104,10 @@ such host.")]
 /// Flags of `wasmhost compile`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --all, all flags and variables of serving count, as they do when the file is served. A line for each app says whether
-it was compiled, was in the cache already, or why it failed; the others go on. A host with the same cache (--cache-dir) then
+With --all, all flags and variables of serving count, as they do when the file is served. A line for each app says whether \
+it was compiled, was in the cache already, or why it failed; the others go on. A host with the same cache (--cache-dir) then \
 starts without compiling.
-The result is native code for this CPU and this version of wasmhost. Native code runs outside the sandbox: whoever made a
+The result is native code for this CPU and this version of wasmhost. Native code runs outside the sandbox: whoever made a \
 .cwasm file can do everything that the wasmhost process can do. Only serve .cwasm files that you would run as a program.
 Exit codes: 0 compiled; 1 it, or with --all any app, was not; 2 wrong usage.")]
 pub struct CompileArgs {

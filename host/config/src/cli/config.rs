@@ -22,7 +22,7 @@ Exit codes: 0 the file can be served, 2 it has mistakes.")]
     Check(Box<FileArgs>),
     /// Print the settings that hold, with all defaults, as a file that means the same.
     #[command(after_help = "\
-All flags and variables of serving count, as they do when the file is served. Values of `env` and `config` may be secrets:
+All flags and variables of serving count, as they do when the file is served. Values of `env` and `config` may be secrets: \
 each is shown as `…`, and the output does not mean the same, unless --values is given.
 Exit codes: 0 shown, 2 the file has mistakes.")]
     Show(Box<ShowArgs>),

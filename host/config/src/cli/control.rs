@@ -34,11 +34,13 @@ pub struct StopArgs {
     pub host: HostArgs,
 }
 
+const RUN_CODES: &str = "\
+Exit codes: 0 the run is done (the app answered with a status below 400), 1 it has failed, or there is no such host or \
+schedule; 2 wrong usage.";
+
 /// Flags of `wasmhost schedule`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Exit codes: 0 the run is done (the app answered with a status below 400), 1 it has failed, or there is no such host or
-schedule; 2 wrong usage.")]
+#[command(after_help = RUN_CODES)]
 pub struct ScheduleArgs {
     /// What to do.
     #[command(subcommand)]
@@ -49,10 +51,11 @@ pub struct ScheduleArgs {
 #[derive(Debug, Subcommand)]
 pub enum ScheduleCommand {
     /// Have it run now, beside its times, and wait for the outcome.
+    #[command(after_help = RUN_CODES)]
     Run {
-        /// The app.
+        /// The app, by its name in wasmhost.toml.
         app: String,
-        /// The schedule.
+        /// The schedule, by its name: `schedule-1` for the first of an app, if it has none.
         schedule: String,
         /// Which host.
         #[command(flatten)]

@@ -20,8 +20,8 @@ pub struct NewArgs {
 /// Flags of `wasmhost build`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-wasmhost recognises the language by the project's files: Cargo.toml, package.json (with tsconfig.json: TypeScript),
-pyproject.toml, go.mod, build.zig, or C sources with or without a Makefile. In a folder with a wasmhost.toml whose apps
+wasmhost recognises the language by the project's files: Cargo.toml, package.json (with tsconfig.json: TypeScript), \
+pyproject.toml, go.mod, build.zig, or C sources with or without a Makefile. In a folder with a wasmhost.toml whose apps \
 have a `project`, it builds the projects of all of them, each into the component of its app.
 Exit codes: 0 built; the toolchain's own code if it failed; 1 for any other failure; 2 wrong usage.")]
 pub struct BuildArgs {
