@@ -2,8 +2,8 @@
 // TypeScript's `lib.webworker`.
 
 /**
- * What `env` has: variables, which `--env` and `--env-file` grant, and the bindings that wrangler.toml names. Name here those that
- * the application reads.
+ * What `env` has: variables, which `--env`, `--env-file` and `--secret` grant, and the bindings that wrangler.toml names. Name here
+ * those that the application reads.
  */
 interface Env {
   // readonly GREETING?: string;
