@@ -184,8 +184,9 @@ fn every_key_of_the_file_is_listed_with_its_default_and_flag() -> TestResult {
 
 #[test]
 fn every_metric_is_listed_with_its_labels() -> TestResult {
-    let file = app("app", "faults.wasm", "app.test/*", "[[app.schedule]]\ncron = \"@yearly\"");
-    let folder = Folder::new(&file)?;
+    let more = "stores = [\"default\"]\n[[app.schedule]]\ncron = \"@yearly\"";
+    let file = app("app", "faults.wasm", "app.test/*", more);
+    let folder = Folder::new(&format!("data-dir = \"state\"\n{file}"))?;
     let server = folder.serve(&[]);
     assert_eq!(ask_until_loaded(server.address, "app.test", "/hello").status, 200);
     let page = server.admin("/metrics").text();
