@@ -55,8 +55,10 @@ pub enum Descriptor {
     Socket,
     /// A sealed file of what listeners need to speak TLS; those with higher numbers are for addresses that are given up.
     Tls(usize),
-    /// A socket on which a process asks for the stores of its apps.
-    Stores,
+    /// A pipe into which a process asks for the stores of its apps.
+    StoreQuestions,
+    /// The pipe out of which it hears the answers.
+    StoreReplies,
 }
 
 /// A descriptor to be sent, and what it is.

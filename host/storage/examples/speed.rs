@@ -1,5 +1,6 @@
-//! What stores cost: `cargo run --release -p wasmhost-storage --example speed [FOLDER]`. The folder decides about the disk.
-//! CPU time is that of all threads of this process, so it has both sides of the socket.
+//! What stores cost: `cargo run --release -p wasmhost-storage --example speed [FOLDER [WRITERS]]`. The folder decides about the
+//! disk. With WRITERS, it is only how many puts the engine itself makes in a second, with so many in a transaction.
+//! CPU time is that of all threads of this process, so it has both sides of the line.
 
 #![allow(clippy::print_stdout, reason = "it is what it is for")]
 
@@ -7,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use redb::{Database, TableDefinition};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::net::UnixStream;
-use wasmhost_storage::{Edit, Embedded, KeyValue, Operation, Remote, StoreFile, StoreOptions, StoreQuota, serve};
+use wasmhost_storage::{
+    Edit, Embedded, KeyValue, LineEnd, Operation, Remote, StoreFile, StoreOptions, StoreQuota, serve,
+};
 
 const KEYS: u64 = 100_000;
 const ROUND: Duration = Duration::from_secs(2);
@@ -32,6 +34,12 @@ fn value() -> Vec<u8> {
 
 fn main() -> Result<()> {
     let folder = std::env::args().nth(1).map_or_else(tempfile::tempdir, tempfile::tempdir_in)?;
+    if let Some(writers) = std::env::args().nth(2) {
+        let engine = Database::create(folder.path().join("engine"))?;
+        fill(&engine)?;
+        println!("{:.0}", engine_rate(&engine, writers.parse()?)?);
+        return Ok(());
+    }
     let (stores, _closing) = Embedded::start(
         StoreFile::open(folder.path())?,
         vec![("a".to_owned(), StoreQuota::LOOSEST)],
@@ -65,7 +73,7 @@ fn main() -> Result<()> {
             for asked in asking.collect::<Vec<_>>() {
                 asked.await??;
             }
-            println!("get over a socket, {clients} at once: {:.1} µs, both sides", (cpu() - begun) * 1e6 / gets as f64);
+            println!("get over a line, {clients} at once: {:.1} µs, both sides", (cpu() - begun) * 1e6 / gets as f64);
         }
         for writers in [1, 16, 64] {
             let mut rates = Vec::new();
@@ -79,7 +87,7 @@ fn main() -> Result<()> {
             let (share, own, ours, socket, each) = rates[ROUNDS / 2];
             println!(
                 "{writers} writers: {own:.0}/s by the engine with {writers} in a transaction, {ours:.0}/s here ({share:.2}, \
-                 {each:.0} µs of CPU each), {socket:.0}/s over a socket; shares {:?}",
+                 {each:.0} µs of CPU each), {socket:.0}/s over a line; shares {:?}",
                 rates.iter().map(|rate| (rate.0 * 100.0).round() / 100.0).collect::<Vec<_>>()
             );
         }
@@ -131,15 +139,14 @@ async fn rate(stores: &(impl KeyValue + 'static), writers: usize) -> Result<(f64
 }
 
 fn connect(stores: &Embedded) -> Result<Remote> {
-    let (ours, its) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    its.set_nonblocking(true)?;
+    let (ours, its) = LineEnd::pair()?;
     let stores = stores.clone();
     std::thread::Builder::new().name("owner".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async { serve(UnixStream::from_std(its)?, stores, |_| true).await })
+        runtime.block_on(async { serve(its.watched()?, stores, |_| true).await })
     })?;
-    let (remote, line) = Remote::new(UnixStream::from_std(ours)?, Duration::from_secs(30));
-    tokio::task::spawn_local(line.run());
+    let (remote, line) = Remote::new(Duration::from_secs(30));
+    let (read, write) = ours.watched()?;
+    tokio::task::spawn_local(line.run(read, write));
     Ok(remote)
 }

@@ -1,4 +1,4 @@
-//! What every backend of stores can do, whether it is in this process, behind a socket, or another program.
+//! What every backend of stores can do, whether it is in this process, behind a line, or another program.
 
 use std::future::Future;
 

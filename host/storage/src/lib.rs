@@ -2,7 +2,8 @@
 //! of `sandbox` will adapt what is here for them.
 //!
 //! Every backend is a [`KeyValue`]: [`Embedded`] keeps stores in a file of this process, [`Remote`] asks the process that has
-//! them, which [`serve`]s them over a socket, and [`Redis`] asks a server that several machines share. `docs/STORAGE.md` says what is promised, and what was measured.
+//! them, which [`serve`]s them over a [line](LineEnd) or a socket, and [`Redis`] asks a server that several machines share.
+//! `docs/STORAGE.md` says what is promised, and what was measured.
 
 mod asked;
 mod backend;
@@ -13,6 +14,7 @@ mod embedded;
 mod engine;
 mod error;
 mod file;
+mod line;
 mod operation;
 mod owned;
 mod read;
@@ -32,6 +34,7 @@ pub use committer::WallClock;
 pub use embedded::{Closing, Embedded, StoreOptions, system_clock};
 pub use error::{OpenError, StoreError};
 pub use file::{FILE_NAME, StoreFile};
+pub use line::LineEnd;
 pub use operation::{
     Edit, KEY_BYTES_MAX, KEYS_PER_OPERATION_MAX, Listing, NAME_BYTES_MAX, OPERATION_BYTES_MAX, Operation,
     PAGE_KEYS_MAX, Reply, StoreQuota, StoreUsage, Stored, VALUE_BYTES_MAX,

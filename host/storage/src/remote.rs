@@ -1,4 +1,4 @@
-//! The side of a socket that asks: a handle for whoever asks, and the line, a future that moves the messages. Several questions
+//! The side of a line that asks: a handle for whoever asks, and the line, a future that moves the messages. Several questions
 //! may be on their way at once.
 
 use std::collections::HashMap;
@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use crate::asked::{Answered, Asked, Wait, ask};
@@ -57,7 +56,7 @@ impl Drop for QuestionRoom {
     }
 }
 
-/// Stores that another process has. Clones ask over the same socket.
+/// Stores that another process has. Clones ask over the same line.
 #[derive(Clone)]
 pub struct Remote {
     questions: mpsc::Sender<UnsentQuestion>,
@@ -65,17 +64,16 @@ pub struct Remote {
     patience: Duration,
 }
 
-/// The socket of a [`Remote`], and what is on its way.
+/// What moves the messages of a [`Remote`].
 pub struct RemoteLine {
-    stream: UnixStream,
     questions: mpsc::Receiver<UnsentQuestion>,
 }
 
 impl Remote {
-    /// Asks over this socket. Nothing moves unless the line [runs](RemoteLine::run), in the same event loop or another.
-    pub fn new(stream: UnixStream, patience: Duration) -> (Self, RemoteLine) {
+    /// Waits so long for an answer. Nothing moves unless the line [runs](RemoteLine::run), in the same event loop or another.
+    pub fn new(patience: Duration) -> (Self, RemoteLine) {
         let (sender, questions) = mpsc::channel(QUEUE_MAX);
-        (Self { questions: sender, waiting_bytes: Arc::default(), patience }, RemoteLine { stream, questions })
+        (Self { questions: sender, waiting_bytes: Arc::default(), patience }, RemoteLine { questions })
     }
 
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
@@ -104,13 +102,12 @@ impl KeyValue for Remote {
 }
 
 impl RemoteLine {
-    /// Moves messages until the other side is gone, or nobody can ask any more. Questions that were sent and have no answer by
-    /// then are lost: who changes something hears that nobody knows what became of it.
+    /// Moves messages until the other side, of which `read` and `write` are, is gone, or nobody can ask any more. Questions that
+    /// were sent and have no answer by then are lost: who changes something hears that nobody knows what became of it.
     ///
     /// # Errors
     /// When what comes is no reply; what the system says.
-    pub async fn run(mut self) -> io::Result<()> {
-        let (mut read, mut write) = self.stream.split();
+    pub async fn run(mut self, mut read: impl AsyncRead + Unpin, mut write: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut incoming = Messages::default();
         let (mut asked, mut number) = (HashMap::new(), 0_u64);
         let (mut bytes, mut written) = (Vec::new(), 0);

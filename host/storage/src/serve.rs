@@ -1,12 +1,11 @@
-//! The side of a socket that has the stores: answers what one other process asks.
+//! The side of a line that has the stores: answers what one other process asks.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use crate::codec::{Messages, put_reply, question};
 use crate::error::StoreError;
@@ -16,19 +15,19 @@ use crate::remote::ASKED_MAX;
 /// Who has looked into the file for longer lets others have their turn.
 const LOOK_MAX: Duration = Duration::from_micros(100);
 
-/// Answers one process until it is gone. It may ask the stores that `may_ask` allows; of all others it hears that they are not
-/// there. Who changes a store, or asks one in a server, is answered when that is done, in any order; who only looks into the file is
-/// answered in the order of asking. It reads no more while `ASKED_MAX` questions wait, or while the other side does not read its answers.
+/// Answers one process, of which `read` and `write` are, until it is gone. It may ask the stores that `may_ask` allows; of all
+/// others it hears that they are not there. Who changes a store, or asks one in a server, is answered when that is done, in any
+/// order; who only looks into the file is answered in the order of asking. It reads no more while `ASKED_MAX` questions wait, or
+/// while the other side does not read its answers.
 ///
 /// # Errors
 /// When what it sends is no question; what the system says.
 pub async fn serve(
-    mut stream: UnixStream,
+    (mut read, mut write): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     stores: impl Into<OwnedStores>,
     may_ask: impl Fn(&str) -> bool,
 ) -> io::Result<()> {
     let stores = stores.into();
-    let (mut read, mut write) = stream.split();
     let mut incoming = Messages::default();
     let mut changing = FuturesUnordered::new();
     loop {

@@ -14,7 +14,7 @@ pub enum Stores {
     None,
     /// This process has them.
     Here(OwnedStores),
-    /// In another process, behind a socket.
+    /// In another process, behind a line.
     Elsewhere(Remote),
 }
 

@@ -8,7 +8,7 @@ use crate::{Clients, ROOMY, World};
 macro_rules! contract {
     ($($name:ident)*) => {
         mod embedded { $(#[test] fn $name() { crate::run(async { super::$name(crate::embedded().await).await }); })* }
-        mod socket { $(#[test] fn $name() { crate::run(async { super::$name(crate::socket().await).await }); })* }
+        mod line { $(#[test] fn $name() { crate::run(async { super::$name(crate::line().await).await }); })* }
         mod redis {$(
             #[test]
             fn $name() {

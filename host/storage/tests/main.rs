@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
-use wasmhost_storage::{Closing, Embedded, KeyValue, Redis, Remote, StoreFile, StoreOptions, StoreQuota, serve};
+use wasmhost_storage::{
+    Closing, Embedded, KeyValue, LineEnd, Redis, Remote, StoreFile, StoreOptions, StoreQuota, serve,
+};
 
 use crate::redis_server::RedisServer;
 
@@ -102,8 +103,8 @@ pub async fn redis() -> Option<World<Redis, RedisServer>> {
     Some(World { stores, owner: server, clock, _folder: None })
 }
 
-/// The same behind a socket, with its owner in a thread of its own.
-pub async fn socket() -> World<Remote> {
+/// The same behind a line, with its owner in a thread of its own.
+pub async fn line() -> World<Remote> {
     let World { owner, clock, _folder, .. } = embedded().await;
     let stores = connect(&owner);
     World { stores, owner, clock, _folder }
@@ -111,15 +112,13 @@ pub async fn socket() -> World<Remote> {
 
 /// Another connection to the owner.
 pub fn connect(owner: &Embedded) -> Remote {
-    let (ours, its) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    let (ours, its) = LineEnd::pair().expect("a line");
     let owner = owner.clone();
-    its.set_nonblocking(true).expect("a socket");
-    let serving =
-        move || run(async move { serve(UnixStream::from_std(its).expect("a socket"), owner, |_| true).await });
+    let serving = move || run(async move { serve(its.watched().expect("pipes"), owner, |_| true).await });
     std::thread::Builder::new().name("owner".to_owned()).spawn(serving).expect("a thread");
-    ours.set_nonblocking(true).expect("a socket");
-    let (remote, line) = Remote::new(UnixStream::from_std(ours).expect("a socket"), PATIENCE);
-    tokio::task::spawn_local(line.run());
+    let (remote, line) = Remote::new(PATIENCE);
+    let (read, write) = ours.watched().expect("pipes");
+    tokio::task::spawn_local(line.run(read, write));
     remote
 }
 

@@ -203,8 +203,8 @@ fn stores_of_this_process_are_as_a_map() {
 }
 
 #[test]
-fn stores_behind_a_socket_are_as_a_map() {
-    runs(30, |steps| crate::run(async { follows(&crate::socket().await, "m", steps).await }));
+fn stores_behind_a_line_are_as_a_map() {
+    runs(30, |steps| crate::run(async { follows(&crate::line().await, "m", steps).await }));
 }
 
 #[test]

@@ -10,12 +10,18 @@ use crate::{PATIENCE, connect, embedded, run};
 
 const SOON: Duration = Duration::from_millis(200);
 
+/// A client that asks over this socket.
+fn asking(socket: UnixStream, patience: Duration) -> Remote {
+    let (remote, line) = Remote::new(patience);
+    let (read, write) = socket.into_split();
+    tokio::task::spawn_local(line.run(read, write));
+    remote
+}
+
 /// A client whose other side is in the hands of the test.
 fn alone(patience: Duration) -> (Remote, UnixStream) {
     let (ours, its) = UnixStream::pair().expect("a pair");
-    let (remote, line) = Remote::new(ours, patience);
-    tokio::task::spawn_local(line.run());
-    (remote, its)
+    (asking(ours, patience), its)
 }
 
 #[test]
@@ -91,9 +97,8 @@ fn a_process_asks_only_the_stores_that_it_may_ask() {
     run(async {
         let world = embedded().await;
         let (ours, its) = UnixStream::pair().expect("a pair");
-        tokio::task::spawn_local(serve(its, world.owner.clone(), |name| name == "b"));
-        let (remote, line) = Remote::new(ours, PATIENCE);
-        tokio::task::spawn_local(line.run());
+        tokio::task::spawn_local(serve(its.into_split(), world.owner.clone(), |name| name == "b"));
+        let remote = asking(ours, PATIENCE);
         world.owner.set("a", "k", b"1").await.expect("a write");
         let missing = StoreError::NoSuchStore { name: "a".to_owned() };
         assert_eq!(remote.get("a", "k").await, Err(missing.clone()));
@@ -110,7 +115,7 @@ fn what_is_no_message_ends_the_connection_and_nothing_else() {
         for trial in 0..500_u64 {
             let mut random = fastrand::Rng::with_seed(trial);
             let (mut ours, its) = UnixStream::pair().expect("a pair");
-            let serving = tokio::task::spawn_local(serve(its, world.owner.clone(), |_| true));
+            let serving = tokio::task::spawn_local(serve(its.into_split(), world.owner.clone(), |_| true));
             let mut bytes: Vec<u8> = (0..random.usize(1..200)).map(|_| random.u8(..)).collect();
             match trial % 3 {
                 0 => {}

@@ -133,7 +133,10 @@ impl Backend for Processes {
         descriptors.extend(own.map(|(number, (_, listener))| (Descriptor::Listener(number), listener.as_fd())));
         descriptors.extend(start.listeners.descriptors());
         let stores = self.stores.as_ref().map(|stores| stores.line(start.group.map(|group| &**group))).transpose()?;
-        descriptors.extend(stores.as_ref().map(|line| (Descriptor::Stores, line.as_fd())));
+        if let Some(line) = &stores {
+            descriptors.push((Descriptor::StoreQuestions, line.writes.as_fd()));
+            descriptors.push((Descriptor::StoreReplies, line.reads.as_fd()));
+        }
         let first = start.first.as_ref().map(|(app, code)| {
             let (code, file) = code_of(*app, code);
             descriptors.extend(file);

@@ -1,12 +1,11 @@
 //! The stores of keys and values of a host. The primary's process has their file, and the connections to servers that have some:
-//! threads of it ask in place, and each worker process asks over a socket of its own, behind which a thread answers. A process may
+//! threads of it ask in place, and each worker process asks over a line of its own, behind which a thread answers. A process may
 //! ask only for the stores of its apps, whatever runs in it, and knows no password of a server.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -19,11 +18,11 @@ use wasmhost_base::{heap, inject};
 use wasmhost_config::{App, StoreLimits, StoreSettings};
 use wasmhost_sandbox::{HostServices, capabilities};
 use wasmhost_storage::{
-    Closing, Embedded, KEY_BYTES_MAX, OpenError, OwnedStores, Redis, RedisLine, RedisOptions, RedisPassword,
+    Closing, Embedded, KEY_BYTES_MAX, LineEnd, OpenError, OwnedStores, Redis, RedisLine, RedisOptions, RedisPassword,
     StoreError, StoreFile, StoreOptions, StoreQuota, StoreUsage, Stores, serve,
 };
 
-/// Sockets that wait for the thread that answers on them.
+/// Lines that wait for the thread that answers on them.
 const LINES_MAX: usize = 1_024;
 /// Commands that are answered at once.
 const COMMANDS_MAX: usize = 16;
@@ -96,7 +95,7 @@ impl StoreGrants {
 
 /// A process that asks, and the group of its apps.
 struct StoreLine {
-    socket: UnixStream,
+    end: LineEnd,
     group: Option<String>,
 }
 
@@ -170,17 +169,15 @@ impl StoreOwner {
         StoresView { embedded: self.owned.embedded().clone(), granted: Arc::clone(&self.granted) }
     }
 
-    /// A socket on which a process asks for the stores of the apps of this group, or of those without one.
+    /// An end of a line by which a process asks for the stores of the apps of this group, or of those without one.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn line(&self, group: Option<&str>) -> io::Result<OwnedFd> {
-        let (socket, theirs) = UnixStream::pair()?;
-        socket.set_nonblocking(true)?;
-        theirs.set_nonblocking(true)?;
-        let line = StoreLine { socket, group: group.map(str::to_owned) };
+    pub(crate) fn line(&self, group: Option<&str>) -> io::Result<LineEnd> {
+        let (end, theirs) = LineEnd::pair()?;
+        let line = StoreLine { end, group: group.map(str::to_owned) };
         self.lines.try_send(line).map_err(|_| io::Error::other("the thread that answers for stores is too busy"))?;
-        Ok(theirs.into())
+        Ok(theirs)
     }
 
     /// Grants what these apps are granted, besides what is granted already: before workers hear of them.
@@ -278,7 +275,7 @@ fn cannot_use(address: &RedisAddress, error: &impl std::fmt::Display) -> OpenErr
     OpenError::Server { server: address.to_string(), reason: error.to_string() }
 }
 
-/// Answers, in a thread with an event loop of its own, until nobody gives it sockets any more.
+/// Answers, in a thread with an event loop of its own, until nobody gives it lines any more.
 fn answer_in_thread(
     mut lines: mpsc::Receiver<StoreLine>,
     commands: Option<UnixListener>,
@@ -318,7 +315,7 @@ async fn answer_commands(commands: UnixListener, owned: OwnedStores) {
                 let owned = owned.clone();
                 tokio::spawn(async move {
                     // What a command sends is its own affair.
-                    let _ = serve(stream, owned, |_| true).await;
+                    let _ = serve(stream.into_split(), owned, |_| true).await;
                     drop(place);
                 });
             }
@@ -330,10 +327,10 @@ async fn answer_commands(commands: UnixListener, owned: OwnedStores) {
 
 /// Answers one process until it is gone.
 async fn answer(line: StoreLine, owned: OwnedStores, granted: Arc<RwLock<StoreGrants>>) {
-    let StoreLine { socket, group } = line;
+    let StoreLine { end, group } = line;
     let may_ask = |store: &str| granted.read().unwrap_or_else(PoisonError::into_inner).allow(group.as_ref(), store);
-    let answered = match tokio::net::UnixStream::from_std(socket) {
-        Ok(stream) => serve(stream, owned, may_ask).await,
+    let answered = match end.watched() {
+        Ok(watched) => serve(watched, owned, may_ask).await,
         Err(error) => Err(error),
     };
     match answered {
@@ -393,9 +390,9 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let connect = |group: Option<&str>| {
-                let socket = tokio::net::UnixStream::from_std(owner.line(group)?.into())?;
-                let (remote, line) = Remote::new(socket, Duration::from_secs(5));
-                tokio::spawn(line.run());
+                let (read, write) = owner.line(group)?.watched()?;
+                let (remote, line) = Remote::new(Duration::from_secs(5));
+                tokio::spawn(line.run(read, write));
                 std::io::Result::Ok(remote)
             };
             let (of_none, of_group) = (connect(None)?, connect(Some("g"))?);

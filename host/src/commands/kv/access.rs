@@ -87,9 +87,12 @@ impl ReachedStore {
             let nonblocking = stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream));
             nonblocking.map_err(super::error::stream("the host's socket"))?
         };
-        let (remote, line) = Remote::new(stream, StoreOptions::default().patience);
+        let (remote, line) = Remote::new(StoreOptions::default().patience);
         // Its end is heard by whoever asks.
-        runtime.spawn(async move { line.run().await });
+        runtime.spawn(async move {
+            let (read, write) = stream.into_split();
+            line.run(read, write).await
+        });
         Ok(Self { runtime, stores: Stores::Elsewhere(remote), store: store.to_owned(), closing: None })
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
-use tokio::net::UnixStream;
+use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::backoff::Backoff;
@@ -30,7 +30,7 @@ use wasmhost_serve::worker::{
     Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
     WorkerSetup, orders, thread,
 };
-use wasmhost_storage::{Remote, RemoteLine, StoreOptions, Stores};
+use wasmhost_storage::{LineEnd, Remote, RemoteLine, StoreOptions, Stores};
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
@@ -202,8 +202,9 @@ fn work(
     let (outdated, unserved) = (Rc::clone(&attendance.outdated), Rc::clone(&attendance.unserved));
     let (inbox, connections) = inbox::inbox();
     runtime.spawn_local(attendance.attend(linker, inbox, orders));
-    if let Some(line) = stores {
-        runtime.spawn_local(ask_for_stores(line, setup.id));
+    if let Some((line, read, write)) = stores {
+        let id = setup.id;
+        runtime.spawn_local(async move { told_of(id, line.run(read, write).await) });
     }
     let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), unserved), connections, heard);
     match outdated.get() {
@@ -219,12 +220,11 @@ struct Ready {
     attendance: Attendance,
     linker: Linker,
     /// The line to the stores, where the host has some.
-    stores: Option<RemoteLine>,
+    stores: Option<(RemoteLine, Receiver, Sender)>,
 }
 
-/// Has the questions of this worker's guests answered.
-async fn ask_for_stores(line: RemoteLine, worker: WorkerId) {
-    let ended = line.run().await;
+/// Tells that this worker's guests are not answered any more.
+fn told_of(worker: WorkerId, ended: io::Result<()>) {
     // (When the host stops, its workers go before the primary.)
     let reason = ended.err().map_or_else(|| "the primary has closed it".to_owned(), |error| error.to_string());
     tracing::error!(
@@ -248,14 +248,14 @@ fn prepare(
     log::count_lost_in(&own.metrics.log_lines_lost);
     let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
-    let (services, stores) = match take(Descriptor::Stores) {
-        Ok(line) => {
-            let line = UnixStream::from_std(line.into()).map_err(text)?;
-            let (remote, line) = Remote::new(line, StoreOptions::default().patience);
-            (HostServices { stores: Stores::Elsewhere(remote) }, Some(line))
+    let (services, stores) = match (take(Descriptor::StoreReplies), take(Descriptor::StoreQuestions)) {
+        (Ok(reads), Ok(writes)) => {
+            let (read, write) = LineEnd { reads, writes }.watched().map_err(text)?;
+            let (remote, line) = Remote::new(StoreOptions::default().patience);
+            (HostServices { stores: Stores::Elsewhere(remote) }, Some((line, read, write)))
         }
         // The host has none.
-        Err(_) => (HostServices::default(), None),
+        _ => (HostServices::default(), None),
     };
     let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?, services);
     make_engines_ahead(&config, &sandbox);
