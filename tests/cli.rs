@@ -61,6 +61,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--config-value",
         "--secret",
         "--store",
+        "--sqlite",
         "--proxy-protocol",
         "--static",
         "--tls-cert",

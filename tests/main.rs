@@ -101,6 +101,7 @@ mod shutdown;
 mod slow_clients;
 mod smuggling;
 mod sockets;
+mod sqlite;
 mod starting;
 mod startup;
 mod static_files;

@@ -23,6 +23,7 @@ use wasmhost_config::{
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost_sandbox::{capabilities, look_up};
 use wasmhost_serve::listener::keep_handed_over;
+use wasmhost_sqlite::DatabaseProcessError;
 use wasmhost_supervise::primary::{Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Some("worker") => return run_worker(),
         Some("spawner") => return run_spawner(),
         Some("acme") => return run_acme(),
+        Some("databases") => return run_databases(),
         _ => {}
     }
     match parse(std::env::args_os(), capabilities()) {
@@ -134,6 +136,14 @@ fn run_acme() -> ExitCode {
     match wasmhost_acme::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ AcmeProcessError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
+        Err(error) => failed(&error, "see the log lines above"),
+    }
+}
+
+fn run_databases() -> ExitCode {
+    match wasmhost_sqlite::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ DatabaseProcessError::Inherit(InheritError::NotAChild(_))) => wrong_usage(&[error.to_string()]),
         Err(error) => failed(&error, "see the log lines above"),
     }
 }

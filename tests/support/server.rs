@@ -258,8 +258,17 @@ impl Server {
 
     /// The number of the process that gets certificates by ACME.
     pub fn acme_pid(&self) -> Option<u32> {
+        self.part_pid("acme")
+    }
+
+    /// The number of the process that has the databases.
+    pub fn databases_pid(&self) -> Option<u32> {
+        self.part_pid("databases")
+    }
+
+    fn part_pid(&self, part: &str) -> Option<u32> {
         let pids = self.spawner_pid().map(children).unwrap_or_default();
-        pids.into_iter().find(|pid| words_of(*pid).get(1).is_some_and(|part| part == "acme"))
+        pids.into_iter().find(|pid| words_of(*pid).get(1).is_some_and(|word| word == part))
     }
 
     /// All of its processes: the primary, the spawner, and what that has started.

@@ -59,6 +59,8 @@ pub enum Descriptor {
     StoreQuestions,
     /// The pipe out of which it hears the answers.
     StoreReplies,
+    /// A line on which a process hears where the databases of its apps are, or a socket on which it asks for them.
+    Databases,
 }
 
 /// A descriptor to be sent, and what it is.

@@ -23,7 +23,7 @@ use super::settings::{self, Setting, Takes};
 use super::shown::listen as listened;
 use super::stores::StoreSettings;
 use super::together::{self, AppPlace, FoundApp};
-use super::{APPS_MAX, CacheChoice, Compilation, Config, parse, variables};
+use super::{APPS_MAX, CacheChoice, Compilation, Config, Grants, parse, variables};
 
 /// The file that is read where neither a component nor a file is named.
 pub const FILE_NAME: &str = "wasmhost.toml";
@@ -206,7 +206,8 @@ fn read(
         ServedFrom::File(file) => of_tables(file, capabilities, &decisions, &mut drafts, &mut mistakes),
     };
     let mut config = drafts.host.config;
-    let has_stores = apps.iter().any(|found| !found.app.grants.stores.is_empty());
+    let keeps = |grants: &Grants| !grants.stores.is_empty() || !grants.databases.is_empty();
+    let has_stores = apps.iter().any(|found| keeps(&found.app.grants));
     if config.data_dir.is_none() && (has_stores || !config.acme().is_empty()) {
         config.data_dir = machine.state;
     }

@@ -10,7 +10,7 @@ use super::App;
 use super::draft::latest;
 use super::settings::entry::{Form, Setting, Takes};
 use super::shown::Shown;
-use super::stores::StoreGrant;
+use super::stores::{DatabaseGrant, StoreGrant};
 
 /// All that is known of a capability without running it.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct Needs {
     pub names: bool,
     /// Stores of keys and values that are asked.
     pub stores: Vec<StoreGrant>,
+    /// Databases that are asked.
+    pub databases: Vec<DatabaseGrant>,
 }
 
 /// Ports that connections are made to.

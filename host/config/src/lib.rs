@@ -75,7 +75,9 @@ pub use schema::schema;
 pub use service::{SERVICES_MAX, Service};
 pub use settings::{Form, Setting, Takes};
 pub use show::{changed_host_settings, show};
-pub use stores::{StoreGrant, StoreLimits, StoreServer, StoreSettings};
+pub use stores::{
+    DatabaseGrant, DatabaseLimits, StoreGrant, StoreLimits, StoreServer, StoreSettings, databases_folder,
+};
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
 
 /// How connections are given out.
@@ -452,6 +454,8 @@ pub struct Limits {
     pub body_max_bytes: Option<u64>,
     /// What each store of its own may hold.
     pub stores: StoreLimits,
+    /// What each of the app's databases may hold.
+    pub databases: DatabaseLimits,
     /// What the guest may ask of other hosts.
     pub outgoing: OutgoingLimits,
 }
@@ -516,6 +520,8 @@ pub struct Grants {
     pub allow_hosts: Vec<HostRule>,
     /// Stores of keys and values. No two have the same name.
     pub stores: Vec<StoreGrant>,
+    /// Databases. No two have the same name.
+    pub databases: Vec<DatabaseGrant>,
     /// The file of `--ca-file`; empty: none.
     #[serde(with = "encoding::path")]
     pub ca_file: PathBuf,

@@ -1,8 +1,8 @@
-//! Stores of keys and values: how an app's settings name them, how its guest calls them, and what they are called among all
+//! Stores of keys and values, and databases: how an app's settings name them, how its guest calls them, and what they are called among all
 //! apps. Pure.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,60 @@ impl Default for StoreLimits {
     }
 }
 
+/// A database of SQLite that an app is granted. It is the app's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseGrant {
+    /// How the guest calls it.
+    pub name: String,
+    /// What it is called among all databases of the host; empty until the app's name is known.
+    pub database: String,
+    /// What it may hold.
+    pub limits: DatabaseLimits,
+}
+
+/// The folder of databases in a data directory.
+pub fn databases_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join("sqlite")
+}
+
+/// What a database may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseLimits {
+    /// Size of its file, in bytes.
+    pub bytes_max: u64,
+}
+
+impl Default for DatabaseLimits {
+    fn default() -> Self {
+        Self { bytes_max: 1 << 30 }
+    }
+}
+
+/// The smallest database in which there is room for a table.
+const DATABASE_MIN_BYTES: u64 = 64 << 10;
+
+/// How large a database may become.
+pub(super) fn database_max(text: &str) -> Result<u64, String> {
+    match parse::size(text)? {
+        size if size >= DATABASE_MIN_BYTES => Ok(size),
+        _ => Err("must be at least 64KiB".to_owned()),
+    }
+}
+
+impl DatabaseGrant {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let name = parse::name(text).map_err(|reason| format!("the name of a database {reason}"))?;
+        Ok(Self { name, database: String::new(), limits: DatabaseLimits::default() })
+    }
+
+    /// Names the database, for an app of this name. It may hold this.
+    pub(super) fn complete(&mut self, app: &str, limits: DatabaseLimits) {
+        // No name has a slash.
+        self.database = format!("{app}/{}", self.name);
+        self.limits = limits;
+    }
+}
+
 impl StoreGrant {
     /// `NAME`, a store of the app's own, or `NAME=SHARED`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -172,6 +226,23 @@ mod tests {
         assert_eq!(store("default=links", "one"), store("mine=links", "two"));
         // Whatever an app is called, its own stores are no shared ones.
         assert_ne!(store("default", "links"), store("default=links", "links"));
+    }
+
+    #[test]
+    fn each_app_has_databases_of_its_own_with_room_for_a_table() {
+        let database = |app: &str| {
+            let mut grant = DatabaseGrant::parse("default").expect("a grant");
+            grant.complete(app, DatabaseLimits { bytes_max: 7 });
+            assert_eq!(grant.limits.bytes_max, 7);
+            grant.database
+        };
+        assert_eq!([database("one"), database("two")], ["one/default", "two/default"]);
+        for text in ["", "a/b", "a=b", "../a"] {
+            let error = DatabaseGrant::parse(text).expect_err(text);
+            assert!(error.starts_with("the name of a database must be 1 to 63"), "{text}: {error}");
+        }
+        assert_eq!(database_max("64KiB"), Ok(65_536));
+        assert!(database_max("65535B").is_err() && database_max("none").is_err());
     }
 
     #[test]

@@ -133,6 +133,10 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
             let reason = "needs `data-dir`, a directory in which stores are kept (`--data-dir DIR`, such as `--data-dir state` to try it; or `StateDirectory=` of systemd)";
             found.wrong(mistakes, "stores", "--store", reason.to_owned());
         }
+        if config.data_dir.is_none() && !found.app.grants.databases.is_empty() {
+            let reason = "needs `data-dir`, a directory in which databases are kept (`--data-dir DIR`, such as `--data-dir state` to try it; or `StateDirectory=` of systemd)";
+            found.wrong(mistakes, "sqlite", "--sqlite", reason.to_owned());
+        }
         if found.app.group.is_some() && config.worker_kind == WorkerKind::Thread {
             let reason =
                 "`group` needs processes as workers: write `worker-kind = \"process\"` at the top, or leave it out";
@@ -216,13 +220,17 @@ fn complete(found: &mut FoundApp, is_only: bool, mistakes: &mut Mistakes) {
     found.app.routes.shrink_to_fit();
 }
 
-/// Names the stores of an app, whose name is known by now, and says what they may hold. (On the command line, nothing says so
+/// Names the stores and databases of an app, whose name is known by now, and says what they may hold. (On the command line, nothing says so
 /// of a store that is shared: it is as one of the app's own.)
 fn complete_stores(found: &mut FoundApp, shared: &[StoreSettings], mistakes: &mut Mistakes) {
     latest(&mut found.app.grants.stores, |grant| &grant.name);
+    latest(&mut found.app.grants.databases, |grant| &grant.name);
     let is_in_file = found.place.is_some();
     let mut wrong = Vec::new();
     let App { name, grants, limits, .. } = &mut found.app;
+    for grant in &mut grants.databases {
+        grant.complete(name, limits.databases);
+    }
     for grant in &mut grants.stores {
         let declared = grant.shared.as_deref().and_then(|name| shared.iter().find(|store| store.name == name));
         let server = declared.and_then(|store| store.server.address.clone());

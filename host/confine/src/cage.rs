@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme, control};
+use wasmhost_config::{App, Capabilities, Config, Listen, Needs, Port, WorkerKind, acme, control, databases_folder};
 
 /// What a process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) enum Role {
     Compiler,
     /// Gets certificates by ACME.
     Acme,
+    /// Has the databases: SQLite reads there what guests write.
+    Databases,
     /// Starts the others, and reads the component.
     Spawner,
 }
@@ -54,7 +56,7 @@ pub(super) struct CallGrants {
     pub(super) outgoing: bool,
     /// Bind addresses.
     pub(super) binds: bool,
-    /// Lock the file of stores.
+    /// Lock parts of files: that of stores, and those of databases.
     pub(super) locks: bool,
 }
 
@@ -81,6 +83,8 @@ const NAME_RESOLUTION: [&str; 9] = [
     // To which resolv.conf leads, and in which it is replaced.
     "/run/systemd/resolve",
 ];
+/// Whence SQLite has chance.
+const CHANCE: &str = "/dev/urandom";
 /// Port of the domain name service.
 const DOMAIN: u16 = 53;
 
@@ -124,9 +128,20 @@ impl Cage {
         Self::with(Role::Acme, needs_of_acme(config).as_slice())
     }
 
+    /// For the process that has the databases: it reads and writes where they are, and reaches nothing else.
+    pub fn databases(config: &Config) -> Self {
+        let mut cage = Self::with(Role::Databases, needs_of_databases(config).as_slice());
+        cage.paths.push((CHANCE.into(), Access::Read));
+        cage.grants.locks = true;
+        cage
+    }
+
     /// For the spawner, all of whose children are within what is said here: they confine themselves further.
     pub fn spawner(config: &Config, capabilities: Capabilities) -> Self {
-        let needs = config.apps.iter().flat_map(|app| capabilities.needs(app)).chain(needs_of_acme(config));
+        let databases = has_databases(config, capabilities).then(|| needs_of_databases(config)).flatten();
+        let locks = databases.is_some();
+        let of_others = needs_of_acme(config).into_iter().chain(databases);
+        let needs = config.apps.iter().flat_map(|app| capabilities.needs(app)).chain(of_others);
         let mut cage = Self::with(Role::Spawner, &needs.collect::<Vec<_>>());
         // The component, by whatever way its path leads when it is loaded again. No guest runs here.
         cage.paths.push(("/".into(), Access::Read));
@@ -137,7 +152,7 @@ impl Cage {
         let binds = config.source.is_some();
         let access = if binds { Access::Sockets } else { Access::RemoveFiles };
         cage.paths.extend(socket_files(config).map(|file| (parent(&file).to_owned(), access)));
-        cage.grants = CallGrants { reads: true, paths: true, changes: true, binds, ..cage.grants };
+        cage.grants = CallGrants { reads: true, paths: true, changes: true, binds, locks, ..cage.grants };
         cage
     }
 
@@ -181,7 +196,7 @@ impl Cage {
 
     /// Whether no other process depends on its signals.
     pub(super) fn is_leaf(&self) -> bool {
-        matches!(self.role, Role::Worker | Role::Compiler | Role::Acme)
+        matches!(self.role, Role::Worker | Role::Compiler | Role::Acme | Role::Databases)
     }
 }
 
@@ -190,6 +205,17 @@ fn needs_of_acme(config: &Config) -> Option<Needs> {
     let folder = acme::folder(config.data_dir.as_deref()?);
     let ports: Vec<Port> = config.acme().iter().map(|acme| Port::One(acme.port())).collect();
     (!ports.is_empty()).then(|| Needs { directories: vec![(folder, true)], ports, names: true, ..Needs::default() })
+}
+
+/// What having databases needs; none: they have no folder.
+fn needs_of_databases(config: &Config) -> Option<Needs> {
+    let folder = databases_folder(config.data_dir.as_deref()?);
+    Some(Needs { directories: vec![(folder, true)], ..Needs::default() })
+}
+
+/// Whether one of the apps is granted a database.
+pub fn has_databases(config: &Config, capabilities: Capabilities) -> bool {
+    config.apps.iter().flat_map(|app| capabilities.needs(app)).any(|needs| !needs.databases.is_empty())
 }
 
 /// What asking the servers of stores needs; none: there are none.
@@ -228,6 +254,8 @@ pub(super) struct ProcessReach {
     connect: BTreeMap<Option<String>, Connect>,
     /// The host has the file of stores open.
     has_stores: bool,
+    /// The process of databases can be started.
+    has_databases: bool,
     /// The servers of stores that the primary asks.
     servers: BTreeSet<String>,
 }
@@ -242,7 +270,8 @@ impl ProcessReach {
         let connect = needs.into_iter().map(|(group, needs)| (group, connect(&needs))).collect();
         let servers = start.stores.iter().filter_map(|store| store.server.address.as_ref().map(ToString::to_string));
         let has_stores = asks_stores(start.apps.iter().map(|app| &**app), capabilities);
-        Self { connect, has_stores, servers: servers.collect() }
+        let has_databases = has_databases(start, capabilities);
+        Self { connect, has_stores, has_databases, servers: servers.collect() }
     }
 
     /// What an app wants to reach beyond what the processes of its group are confined to; nothing: it is within. (Of
@@ -257,6 +286,9 @@ impl ProcessReach {
         let restart = |what: String| Some(format!("{what}, which {whom} was granted when the host started"));
         if !self.has_stores && wanted.iter().any(|needs| !needs.stores.is_empty()) {
             return Some("stores, which no app was granted when the host started".to_owned());
+        }
+        if !self.has_databases && wanted.iter().any(|needs| !needs.databases.is_empty()) {
+            return Some("databases, which no app was granted when the host started".to_owned());
         }
         let mut servers = wanted.iter().flat_map(|needs| &needs.stores).filter_map(|store| store.server.as_ref());
         if let Some(server) = servers.find(|server| !self.servers.contains(&server.to_string())) {
@@ -322,7 +354,7 @@ fn library_folders() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use wasmhost_config::{Declaration, StoreGrant};
+    use wasmhost_config::{DatabaseGrant, DatabaseLimits, Declaration, StoreGrant};
 
     use super::*;
     use crate::fixtures;
@@ -339,7 +371,12 @@ mod tests {
             ports: words().filter_map(port).collect(),
             names: words().any(|word| word == "names"),
             stores: words().filter(|word| *word == "store").map(|_| store()).collect(),
+            databases: words().filter(|word| *word == "database").map(|_| database()).collect(),
         }
+    }
+
+    fn database() -> DatabaseGrant {
+        DatabaseGrant { name: "a".to_owned(), database: "app/a".to_owned(), limits: DatabaseLimits::default() }
     }
 
     fn store() -> StoreGrant {
@@ -395,6 +432,30 @@ mod tests {
     }
 
     #[test]
+    fn only_the_process_of_the_databases_and_the_spawner_reach_their_folder() {
+        let of = |apps: &[&str]| Config { data_dir: Some("/state".into()), ..config(apps) };
+        let reaches = |cage: &Cage| cage.paths.contains(&("/state/sqlite".into(), Access::Write));
+        for (apps, is_there) in [(&["a", "database"][..], true), (&["a", "store"], false)] {
+            let config = of(apps);
+            let spawner = Cage::spawner(&config, CAPABILITIES);
+            assert_eq!((reaches(&spawner), spawner.grants.locks), (is_there, is_there), "{apps:?}");
+            let of_processes = Config { worker_kind: WorkerKind::Process, ..config.clone() };
+            for cage in [
+                Cage::primary(&config, CAPABILITIES),
+                Cage::primary(&of_processes, CAPABILITIES),
+                Cage::worker(&config, CAPABILITIES),
+                Cage::compiler(),
+                Cage::acme(&config),
+            ] {
+                assert!(!reaches(&cage), "{:?}", cage.role);
+            }
+        }
+        let own = Cage::databases(&of(&["rw-443-database"]));
+        assert_eq!(own.paths, [("/state/sqlite".into(), Access::Write), (CHANCE.into(), Access::Read)]);
+        assert!(own.connect == Connect::Nowhere && !own.grants.outgoing && !own.grants.binds && own.grants.locks);
+    }
+
+    #[test]
     fn only_the_process_for_acme_and_the_spawner_reach_authorities() -> Result<(), Box<dyn std::error::Error>> {
         let directory = "--tls-acme-directory=https://ca.test:14000/dir";
         let words = ["a.wasm", "--data-dir=/state", "--tls-acme=a.test", "--tls-acme-agree-to-terms", directory];
@@ -420,6 +481,8 @@ mod tests {
             ("443-names", "443-names", None),
             ("443", "any", Some("all ports of other hosts")),
             ("any", "80-names", None),
+            ("a", "database", Some("databases")),
+            ("database", "database", None),
         ] {
             let app = App { name: wanted.to_owned(), ..App::default() };
             let found = super::ProcessReach::of(&config(&[start]), CAPABILITIES).beyond(&app, CAPABILITIES);

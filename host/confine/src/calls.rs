@@ -381,8 +381,9 @@ const FCNTL: [i32; 9] = [
     libc::F_GETLK,
 ];
 
-/// Locks of parts of a file, by which the engine of stores sees whether another process has it.
-const LOCKS: &[i32] = &[libc::F_OFD_GETLK, libc::F_OFD_SETLK];
+/// Locks of parts of a file, by which the engine of stores sees whether another process has it (the first two), and SQLite keeps
+/// its connections apart.
+const LOCKS: &[i32] = &[libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_SETLK];
 
 /// Blocking or not, bytes that wait, and whether it is a terminal. (Not `TIOCSTI`, which types into one.)
 const IOCTL: [libc::Ioctl; 6] =
@@ -474,10 +475,10 @@ mod tests {
 
     #[test]
     fn only_the_spawner_executes_and_nobody_traces() {
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Databases] {
             assert!(!is_granted(role, EVERYTHING, libc::SYS_execve), "{role:?}");
         }
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Spawner] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Databases, Role::Spawner] {
             for call in REFUSED.iter().chain(OLDER_REFUSED) {
                 assert!(!is_granted(role, EVERYTHING, *call), "{role:?} {call}");
             }
@@ -486,7 +487,7 @@ mod tests {
 
     #[test]
     fn no_process_changes_the_priority_of_another() -> Result<(), seccompiler::BackendError> {
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Databases] {
             assert!(!is_granted(role, EVERYTHING, libc::SYS_setpriority), "{role:?}");
         }
         let all = conditions(Role::Spawner, EVERYTHING)?;
@@ -497,7 +498,7 @@ mod tests {
 
     #[test]
     fn no_process_makes_namespaces() -> Result<(), seccompiler::BackendError> {
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Spawner] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Databases, Role::Spawner] {
             let all = conditions(role, EVERYTHING)?;
             assert!(all.iter().any(|(call, _)| *call == libc::SYS_clone), "{role:?}: clone(2) has no condition");
             for call in [libc::SYS_clone3, libc::SYS_unshare, libc::SYS_setns] {
@@ -522,7 +523,7 @@ mod tests {
 
     #[test]
     fn filters_of_all_roles_can_be_made_and_none_is_too_long() -> Result<(), seccompiler::BackendError> {
-        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Spawner] {
+        for role in [Role::Primary, Role::Worker, Role::Compiler, Role::Acme, Role::Databases, Role::Spawner] {
             for grants in [CallGrants::default(), EVERYTHING] {
                 let ([refusing, granting], _) = filters(role, grants)?;
                 assert!(refusing.len() < 4096 && granting.len() < 4096);

@@ -17,7 +17,7 @@ use serde::Serialize;
 use wasmhost_base::log::DETAILS;
 use wasmhost_config::Confine;
 
-pub use self::cage::Cage;
+pub use self::cage::{Cage, has_databases};
 
 /// What was applied, for the log and the status page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

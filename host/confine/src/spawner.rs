@@ -1,6 +1,6 @@
 //! Starts processes, which a confined process cannot do. The spawner is a second process of this program. The primary
 //! starts it before it confines itself. It runs no guest code, and does a few things when the primary asks, on a line of
-//! [`wasmhost_base::wire`]: it starts one of three fixed programs, opens components and the file of settings, and binds and removes sockets.
+//! [`wasmhost_base::wire`]: it starts one of four fixed programs, opens components and the file of settings, and binds and removes sockets.
 //! The settings that it got at its start decide how those processes are confined and limited; a request cannot change them.
 //! This file is the side that asks. `attend` is the spawner itself, `reading` a new reading of the file, `readings` which of
 //! them count, `stamps` which components' files have changed, `binding` its new addresses, `opening` and `openings` how components are opened, `settings`
@@ -54,7 +54,7 @@ const MFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
 const RECEIVE_AGAIN: Backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
 const RECEIVED_AGAIN_MAX: u32 = 16;
 
-/// What can be started: this program in three of its parts, and nothing else. Neither reads the command line beyond the
+/// What can be started: this program in four of its parts, and nothing else. Neither reads the command line beyond the
 /// name of its part, but for a compiler's limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Program {
@@ -63,6 +63,8 @@ enum Program {
     Worker(Option<String>),
     /// `wasmhost acme`. It takes its settings and its line to the primary from standard input.
     Acme,
+    /// `wasmhost databases`. It takes its settings and its line to the primary from standard input.
+    Databases,
     /// `wasmhost compile` from standard input to standard output.
     Compiler,
 }
@@ -267,6 +269,15 @@ impl Spawner {
     /// As [`Self::start_worker`].
     pub fn start_acme(&self, line: &OwnedFd) -> io::Result<Attended> {
         let start = ToSpawner::Start(Program::Acme);
+        Wire::new(self.ask(&start, &[(Descriptor::Line, line.as_fd())])?).map(Attended)
+    }
+
+    /// Starts the process that has the databases, with this line to the primary. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Self::start_worker`].
+    pub fn start_databases(&self, line: &OwnedFd) -> io::Result<Attended> {
+        let start = ToSpawner::Start(Program::Databases);
         Wire::new(self.ask(&start, &[(Descriptor::Line, line.as_fd())])?).map(Attended)
     }
 

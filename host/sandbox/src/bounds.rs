@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 use wasmhost_base::quota::{Account, Label, Quota};
 
+use super::database_counts::DatabaseCounters;
 use super::file_threads::FileThreads;
 use super::store_counts::StoreCounters;
 
@@ -16,7 +17,7 @@ pub(super) const REQUESTS_MAX: usize = 256;
 pub(super) const LOOK_UPS_MAX: usize = 32;
 /// Connections that outgoing requests of one worker have left open for further ones.
 pub(super) const KEPT_MAX: usize = 64;
-/// Calls of one worker's guests that wait for stores at once: as many as wait on the way to another process.
+/// Calls of one worker's guests that wait for stores and databases at once: as many as wait on the way to another process.
 const STORE_CALLS_MAX: u64 = 256;
 /// How much of the bodies of requests a worker holds in memory before their requests have an instance.
 const REQUEST_BUFFERS_BYTES_MAX: u64 = 16 << 20;
@@ -37,7 +38,7 @@ pub enum SharedBound {
     RequestBuffers,
     /// Bytes of responses that are held for slow clients. Without room, the guest waits for its client.
     ResponseBuffers,
-    /// Calls that wait for stores of keys and values. A guest that gets none has an error.
+    /// Calls that wait for stores of keys and values, and statements that wait for databases. A guest that gets none has an error.
     StoreCalls,
 }
 
@@ -116,6 +117,8 @@ pub struct AppCounters {
     pub outgoing: &'static [AtomicU64; ConnectionUse::ALL.len()],
     /// Calls of stores.
     pub stores: StoreCounters,
+    /// Statements of databases.
+    pub databases: DatabaseCounters,
 }
 
 /// What the apps of one worker share.
@@ -145,6 +148,8 @@ pub struct AppBounds {
     outgoing: Option<&'static [AtomicU64; ConnectionUse::ALL.len()]>,
     /// None of an app that is tried.
     stores: Option<StoreCounters>,
+    /// None of an app that is tried.
+    databases: Option<DatabaseCounters>,
 }
 
 impl AppBounds {
@@ -161,15 +166,15 @@ impl AppBounds {
             Account::new(&worker.quotas[bound.index()], Some(label))
         };
         let accounts = SharedBound::ALL.map(account);
-        let (outgoing, stores) = (Some(counters.outgoing), Some(counters.stores));
-        Arc::new(Self { files: OnceLock::new(), accounts, outgoing, stores })
+        let (outgoing, stores, databases) = (Some(counters.outgoing), Some(counters.stores), Some(counters.databases));
+        Arc::new(Self { files: OnceLock::new(), accounts, outgoing, stores, databases })
     }
 
     /// Of an app that is tried, and shares nothing with others.
     pub fn alone() -> Arc<Self> {
         let quotas = WorkerBounds::default().quotas;
         let accounts = quotas.each_ref().map(|quota| Account::new(quota, None));
-        Arc::new(Self { files: OnceLock::new(), accounts, outgoing: None, stores: None })
+        Arc::new(Self { files: OnceLock::new(), accounts, outgoing: None, stores: None, databases: None })
     }
 
     /// The runtime whose threads do its file system calls; none: the worker's.
@@ -201,6 +206,11 @@ impl AppBounds {
         self.stores
     }
 
+    /// Where its statements of databases are counted.
+    pub(super) fn database_counters(&self) -> Option<DatabaseCounters> {
+        self.databases
+    }
+
     /// What it has of this.
     pub fn account(&self, bound: SharedBound) -> &Arc<Account> {
         &self.accounts[bound.index()]
@@ -209,6 +219,7 @@ impl AppBounds {
 
 #[cfg(test)]
 mod tests {
+    use super::super::database_counts::DatabaseFailure;
     use super::super::store_counts::{StoreCall, StoreFailure};
     use super::*;
 
@@ -229,10 +240,14 @@ mod tests {
         static FAILURES: [AtomicU64; StoreFailure::ALL.len()] = [const { AtomicU64::new(0) }; StoreFailure::ALL.len()];
         static WAITED: AtomicU64 = AtomicU64::new(0);
         let stores = StoreCounters { calls: &CALLS, failures: &FAILURES, waited_us: &WAITED };
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        static FAILED: [AtomicU64; DatabaseFailure::ALL.len()] =
+            [const { AtomicU64::new(0) }; DatabaseFailure::ALL.len()];
+        let databases = DatabaseCounters { statements: &COUNT, failures: &FAILED, waited_us: &WAITED, cpu_us: &COUNT };
         let worker = WorkerBounds::default();
         worker.serve(2);
         let [greedy, modest] = [0, 1].map(|app| {
-            let counters = AppCounters { shortages: &SHORTAGES[app], outgoing: &OUTGOING, stores };
+            let counters = AppCounters { shortages: &SHORTAGES[app], outgoing: &OUTGOING, stores, databases };
             AppBounds::new(&worker, (1, "app"), counters)
         });
         for bound in SharedBound::ALL {

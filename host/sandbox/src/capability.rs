@@ -5,6 +5,7 @@ mod config;
 mod http;
 mod keyvalue;
 mod moments;
+mod sqlite;
 mod wasi;
 
 use wasmtime::component::Linker;
@@ -73,6 +74,7 @@ capabilities! {
     wasi: wasi::Wasi,
     config: config::ConfigStore,
     keyvalue: keyvalue::KeyValueStores,
+    sqlite: sqlite::SqliteDatabases,
 }
 
 /// The data of a store.

@@ -223,6 +223,11 @@ impl Meter {
         sum <= self.cpu_limit_ns
     }
 
+    /// CPU time that the current call may still use.
+    pub(super) fn cpu_left(&self) -> Duration {
+        Duration::from_nanos(self.cpu_limit_ns.saturating_sub(self.cpu_ns()))
+    }
+
     /// Whether this CPU time is within the limit of one request.
     pub(super) fn is_within(&self, spent: Duration) -> bool {
         saturating_ns(spent) <= self.cpu_limit_ns

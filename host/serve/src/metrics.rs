@@ -10,7 +10,7 @@ mod reasons;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use wasmhost_sandbox::{ConnectionUse, FaultKind, SharedBound, StoreCall, StoreFailure};
+use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
 pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, Shed};
@@ -55,6 +55,14 @@ counters! {
         store_failures: [AtomicU64; StoreFailure::ALL.len()] => Counter "store_failures", "store_failures", [by "reason": StoreFailure::ALL.map(StoreFailure::name)];
         /// Time that calls waited for stores
         store_wait_us: AtomicU64 => Counter "store_wait_seconds", "store_wait_us", [micros];
+        /// Statements of databases (--sqlite)
+        database_statements: AtomicU64 => Counter "database_statements", "database_statements", [count];
+        /// Statements of databases, and openings, that failed, by reason
+        database_failures: [AtomicU64; DatabaseFailure::ALL.len()] => Counter "database_failures", "database_failures", [by "reason": DatabaseFailure::ALL.map(DatabaseFailure::name)];
+        /// Time that statements waited for databases
+        database_wait_us: AtomicU64 => Counter "database_wait_seconds", "database_wait_us", [micros];
+        /// CPU time of statements of databases
+        database_cpu_us: AtomicU64 => Counter "database_cpu_seconds", "database_cpu_us", [micros];
         /// Instances made
         generation: Count => Counter "generations", "generation", [count];
         /// Instances that live
@@ -126,6 +134,8 @@ counters! {
         failed_reloads: AtomicU64 => Counter "failed_reloads", "failed_reloads", [count];
         /// Certificates that were ordered by ACME, by what came of it
         acme_orders: [AtomicU64; ACME_OUTCOMES.len()] => Counter "acme_orders", "acme_orders", [by "outcome": ACME_OUTCOMES];
+        /// Times that the process of the databases ended, and was started again
+        database_process_deaths: AtomicU64 => Counter "database_process_deaths", "database_process_deaths", [count];
     }
     beside {
         /// What became of connections, where the primary accepts.

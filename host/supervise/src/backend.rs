@@ -5,7 +5,6 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -19,7 +18,7 @@ use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::{Admission, Connection};
 use wasmhost_serve::worker::{ListenerId, ListenerRow, Stage, WorkerEvent, WorkerId};
 
-use crate::stores::StoreOwner;
+use crate::kept::KeptForApps;
 
 /// What comes of work that runs elsewhere; without an answer, the thread or process that did it has died.
 pub(crate) type Pending<T> = oneshot::Receiver<Result<T, LoadError>>;
@@ -52,7 +51,7 @@ pub(crate) trait Backend: Sized + 'static {
         config: &Arc<Config>,
         spawner: &Arc<Spawner>,
         confinement: &Confinement,
-        stores: Option<&Rc<StoreOwner>>,
+        kept: &KeptForApps,
     ) -> io::Result<Self>;
 
     /// What all workers share.

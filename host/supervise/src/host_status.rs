@@ -12,6 +12,7 @@ use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
+use crate::databases::DatabasesView;
 use crate::schedules::ScheduleRow;
 use crate::shutdown::Phase;
 use crate::stores::StoresView;
@@ -33,6 +34,7 @@ pub struct HostStatus {
     /// Since when.
     pub started: Instant,
     stores: OnceLock<StoresView>,
+    databases: OnceLock<DatabasesView>,
     state: Mutex<BoardState>,
 }
 
@@ -61,6 +63,8 @@ pub struct AppRow {
     pub wasi: String,
     /// Its stores, by the names by which its guest calls them.
     pub stores: BTreeMap<String, String>,
+    /// Its databases, in the same way.
+    pub databases: BTreeMap<String, String>,
     /// Isolation in effect; empty before it was loaded.
     pub isolation: String,
     /// How often it was loaded.
@@ -94,6 +98,7 @@ impl HostStatus {
             confinement,
             started: Instant::now(),
             stores: OnceLock::new(),
+            databases: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
                 is_reloading: false,
@@ -143,6 +148,17 @@ impl HostStatus {
     pub(crate) fn show_stores(&self, stores: StoresView) {
         // A host has them from its start, or never.
         let _ = self.stores.set(stores);
+    }
+
+    /// The databases, where the host has some.
+    pub(crate) fn databases(&self) -> Option<&DatabasesView> {
+        self.databases.get()
+    }
+
+    /// Shows these databases from now on.
+    pub(crate) fn show_databases(&self, databases: DatabasesView) {
+        // As stores.
+        let _ = self.databases.set(databases);
     }
 
     /// All apps, by number.

@@ -38,6 +38,8 @@ use wasmhost_base::log;
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_base::woken::when_woken;
 use wasmhost_config::{Config, WorkerKind};
+use wasmhost_confine::has_databases;
+use wasmhost_sandbox::capabilities;
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::worker::inbox::{Admission, PerClient};
 use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
@@ -62,7 +64,9 @@ use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, Control, ControlOrder};
+use crate::databases::{DatabaseOwner, DatabasesEnd};
 use crate::host_status::{HostStatus, is_single};
+use crate::kept::KeptForApps;
 use crate::process::Processes;
 use crate::service_manager::ServiceState;
 use crate::shutdown::{Phase, Request, Signals};
@@ -121,16 +125,21 @@ async fn run_on<B: Backend>(
         .map(|(file, commands)| StoreOwner::start(file, commands, &config.apps, &config.stores))
         .transpose()?;
     let (stores, stores_end) = started.unzip();
-    let backend =
-        B::new(&config, &spawner, &bootstrap.confinement, stores.as_ref()).map_err(system("make ready for workers"))?;
+    let data_dir = config.data_dir.clone().filter(|_| has_databases(&config, capabilities()));
+    let kept = KeptForApps { stores, databases: data_dir.map(|data_dir| DatabaseOwner::new(data_dir, &config.apps)) };
+    let backend = B::new(&config, &spawner, &bootstrap.confinement, &kept).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
     let mut places = make_places(&backend, config.workers, &groups)?;
     let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
     let host_status =
         Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
-    if let Some(stores) = &stores {
+    if let Some(stores) = &kept.stores {
         host_status.show_stores(stores.view());
     }
+    let databases_end = kept.databases.as_ref().map(|databases| {
+        host_status.show_databases(databases.view());
+        databases.start(Arc::clone(&spawner), host_status.host)
+    });
     // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
@@ -197,7 +206,7 @@ async fn run_on<B: Backend>(
         stage: Stage::Serve,
         groups_drain: false,
         acme_changed: Rc::default(),
-        stores,
+        kept,
         host_status,
         config,
         service_manager,
@@ -225,6 +234,9 @@ async fn run_on<B: Backend>(
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
     drop(primary);
+    if let Some(end) = databases_end {
+        DatabasesEnd::wait(end).await;
+    }
     stores_end.into_iter().for_each(StoresEnd::wait);
     ended
 }

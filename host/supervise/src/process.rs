@@ -15,7 +15,6 @@ mod unsent;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -34,8 +33,8 @@ use self::protocol::{Share, ToWorker};
 use self::unsent::{ListenersOrder, code_of};
 use crate::backend::{Backend, Loaded, Pending, Start, clear_rows};
 use crate::descriptors::connections_by_descriptors;
+use crate::kept::KeptForApps;
 use crate::loader::CodeAtRest;
-use crate::stores::StoreOwner;
 
 /// What processes need.
 pub(crate) struct Processes {
@@ -48,7 +47,7 @@ pub(crate) struct Processes {
     desks: loading::Desks,
     /// What of its confinement the primary lacks.
     missing: Vec<String>,
-    stores: Option<Rc<StoreOwner>>,
+    kept: KeptForApps,
 }
 
 impl Backend for Processes {
@@ -67,7 +66,7 @@ impl Backend for Processes {
         config: &Arc<Config>,
         spawner: &Arc<Spawner>,
         confinement: &Confinement,
-        stores: Option<&Rc<StoreOwner>>,
+        kept: &KeptForApps,
     ) -> io::Result<Self> {
         let (host, host_file) = scoreboard::shared()?;
         Ok(Self {
@@ -78,7 +77,7 @@ impl Backend for Processes {
             connections_max: connections_by_descriptors(config).of_a_worker,
             desks: loading::Desks::default(),
             missing: confinement.missing.clone(),
-            stores: stores.cloned(),
+            kept: kept.clone(),
         })
     }
 
@@ -132,11 +131,8 @@ impl Backend for Processes {
         let own = start.own_listeners.iter().enumerate();
         descriptors.extend(own.map(|(number, (_, listener))| (Descriptor::Listener(number), listener.as_fd())));
         descriptors.extend(start.listeners.descriptors());
-        let stores = self.stores.as_ref().map(|stores| stores.line(start.group.map(|group| &**group))).transpose()?;
-        if let Some(line) = &stores {
-            descriptors.push((Descriptor::StoreQuestions, line.writes.as_fd()));
-            descriptors.push((Descriptor::StoreReplies, line.reads.as_fd()));
-        }
+        let lines = self.kept.lines(start.group.map(|group| &**group))?;
+        descriptors.extend(lines.iter().map(|(what, line)| (*what, line.as_fd())));
         let first = start.first.as_ref().map(|(app, code)| {
             let (code, file) = code_of(*app, code);
             descriptors.extend(file);

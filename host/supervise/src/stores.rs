@@ -161,7 +161,7 @@ impl StoreOwner {
 
     /// For guests of this process.
     pub(crate) fn services(&self) -> HostServices {
-        HostServices { stores: Stores::Here(self.owned.clone()) }
+        HostServices { stores: Stores::Here(self.owned.clone()), ..HostServices::default() }
     }
 
     /// For the status page.

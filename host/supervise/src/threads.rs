@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
@@ -19,9 +18,9 @@ use wasmhost_serve::worker::inbox::Connection;
 use wasmhost_serve::worker::{ListenerRow, Listeners, Stage, Supply, ThreadHandle, WorkerSetup, orders};
 
 use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
+use crate::kept::KeptForApps;
 use crate::listening::opened;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead, short};
-use crate::stores::StoreOwner;
 
 /// What threads need.
 pub(crate) struct Threads {
@@ -54,9 +53,9 @@ impl Backend for Threads {
         config: &Arc<Config>,
         spawner: &Arc<Spawner>,
         _confinement: &Confinement,
-        stores: Option<&Rc<StoreOwner>>,
+        kept: &KeptForApps,
     ) -> io::Result<Self> {
-        let services = stores.map(|stores| stores.services()).unwrap_or_default();
+        let services = kept.services()?;
         let host: &HostScoreboard = scoreboard::own()?;
         let own: &Scoreboard = scoreboard::own()?;
         let trial = Trial {

@@ -467,6 +467,7 @@ allow-hosts = ["*:443", "db:5432:private", "10.0.0.0/8"]
 config = { "a b" = "ü", c = "" }
 shelves = ["x\"y", "z"]
 stores = ["default", "mine=links"]
+sqlite = ["default", "more"]
 bucket = "b"
 strip-prefix = true
 [[app]]
@@ -476,7 +477,7 @@ routes = []
 isolation = "request"
 instances-per-worker = 1
 max-requests = 9223372036854775807
-limits = { store-keys = 7, store-ttl = "1h", request-timeout = "none", response-timeout = "1h 1ms", body-idle-timeout = "90s", body = "none" }
+limits = { sqlite-bytes = "65537B", store-keys = 7, store-ttl = "1h", request-timeout = "none", response-timeout = "1h 1ms", body-idle-timeout = "90s", body = "none" }
 group = "g"
 "#
     );

@@ -2,13 +2,15 @@
 
 use crate::draft::AppDraft;
 use crate::shown::{self, Shown};
-use crate::stores::StoreGrant;
+use crate::stores::{DatabaseGrant, StoreGrant};
 use crate::{DIRECTORIES_MAX, DirectoryPurpose, host_rule, parse};
 
 use super::entry::{Form, Group, Setting, Takes, app, app_list};
 
 /// Most stores of one app.
 const STORES_MAX: usize = 64;
+/// Most databases of one app.
+const DATABASES_MAX: usize = 16;
 
 pub(super) const GROUP: Group = Group {
     heading: "Grants (nothing is granted by default)",
@@ -103,6 +105,22 @@ pub(super) const GROUP: Group = Group {
                 |draft| draft.app.grants.stores.clear(),
                 |draft, text| StoreGrant::parse(text).map(|grant| draft.app.grants.stores.push(grant)),
                 |app| shown::list(app.grants.stores.iter().map(ToString::to_string)),
+            ),
+        },
+        Setting {
+            name: "sqlite",
+            key: "sqlite",
+            form: Form::Text("NAME"),
+            default: None,
+            help: "Give the guest a database of SQLite, which it opens by this name through Spin's interface (fermyon:spin/sqlite). It is the app's own, a file in --data-dir, which this needs",
+            takes: Takes::Lines {
+                most: DATABASES_MAX,
+                beyond: "databases at most; a database has any number of tables",
+            },
+            of: app_list(
+                |draft| draft.app.grants.databases.clear(),
+                |draft, text| DatabaseGrant::parse(text).map(|grant| draft.app.grants.databases.push(grant)),
+                |app| shown::list(app.grants.databases.iter().map(|grant| grant.name.clone())),
             ),
         },
         Setting {

@@ -3,7 +3,7 @@
 use crate::draft::{COUNT_MAX, REQUESTS_MAX, count, put, size, size_or_none};
 use crate::parse;
 use crate::shown::{self, Shown};
-use crate::stores::{keys_max, value_max};
+use crate::stores::{database_max, keys_max, value_max};
 
 use super::entry::{Form, Group, Setting, Takes, app, host};
 
@@ -212,6 +212,18 @@ pub(super) const GROUP: Group = Group {
             of: app(
                 |draft, text| put(&mut draft.app.limits.stores.ttl, parse::duration_or_none(text)),
                 |app| shown::time_or_none(app.limits.stores.ttl),
+            ),
+        },
+        Setting {
+            name: "sqlite-bytes-max",
+            key: "limits.sqlite-bytes",
+            form: Form::Size,
+            default: Some("1GiB"),
+            help: "Maximum size of each database of the app (--sqlite), 64KiB at least. A statement that needs more gets an error",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.limits.databases.bytes_max, database_max(text)),
+                |app| shown::size(app.limits.databases.bytes_max),
             ),
         },
         Setting {

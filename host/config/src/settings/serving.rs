@@ -268,7 +268,7 @@ pub(super) const GROUP: Group = Group {
             key: "data-dir",
             form: Form::Text("DIR"),
             default: None,
-            help: "Directory for what is kept beyond a restart: certificates and their keys (--tls-acme), and stores (--store). It is made with mode 0700, and refused if others can read or write it [default: $STATE_DIRECTORY, which systemd sets, where something is to be kept]",
+            help: "Directory for what is kept beyond a restart: certificates and their keys (--tls-acme), stores (--store) and databases (--sqlite). It is made with mode 0700, and refused if others can read or write it [default: $STATE_DIRECTORY, which systemd sets, where something is to be kept]",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.config.data_dir, draft.folder.path(text).map(Some)),

@@ -449,11 +449,12 @@ async fn start(
             let settings = given.settings.get(&group).ok_or_else(|| io::Error::other("there is no such group"))?;
             start_with("worker", settings, &descriptors.take(Descriptor::Line)?).await
         }
-        Program::Acme => {
+        Program::Acme | Program::Databases => {
             // It is given nothing of apps, and nothing that was typed.
             let config = Config { apps: Vec::new(), stores: Vec::new(), source: None, ..given.config.clone() };
             let settings = SealedSettings::of(config, log, &Grants::default())?;
-            start_with("acme", &settings, &descriptors.take(Descriptor::Line)?).await
+            let part = if program == Program::Acme { "acme" } else { "databases" };
+            start_with(part, &settings, &descriptors.take(Descriptor::Line)?).await
         }
         Program::Compiler => {
             let mut take = |stream| descriptors.take(stream);
@@ -520,6 +521,8 @@ mod tests {
             (r#"{"Start":{"Worker":null}}"#, true),
             (r#"{"Start":{"Worker":"a group"}}"#, true),
             (r#"{"Start":"Acme"}"#, true),
+            (r#"{"Start":"Databases"}"#, true),
+            (r#"{"Start":{"Databases":{"data_dir":"/"}}}"#, false),
             (r#"{"Start":{"Acme":{"directory":"https://example.com/"}}}"#, false),
             (r#"{"Start":{"Compiler":{"confine":"off","memory_max_bytes":1000000000000}}}"#, false),
             (r#"{"Start":{"Worker":{"confine":"off"}}}"#, false),

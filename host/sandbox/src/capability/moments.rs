@@ -8,6 +8,7 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi_http::WasiHttpView;
 
 use wasmhost_config::{App, Declaration};
+use wasmhost_sqlite::Databases;
 use wasmhost_storage::Stores;
 
 use crate::bounds::AppBounds;
@@ -19,6 +20,8 @@ use crate::source::Problem;
 pub struct HostServices {
     /// Where stores are.
     pub stores: Stores,
+    /// Where databases are.
+    pub databases: Databases,
 }
 
 /// Interfaces that guests may import, and what is behind them.

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, AppTable, Routed};
 use wasmhost_sandbox::{
-    AppBounds, AppCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, Services, StoreCounters,
-    WorkerBounds, WorkerCpu, relieved_by,
+    AppBounds, AppCounters, DatabaseCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, Services,
+    StoreCounters, WorkerBounds, WorkerCpu, relieved_by,
 };
 
 use super::common::{Common, PoolNotice};
@@ -200,7 +200,14 @@ impl WorkerApps {
                 failures: &metrics.store_failures,
                 waited_us: &metrics.store_wait_us,
             };
-            let counters = AppCounters { shortages: &metrics.shortages, outgoing: &metrics.outgoing, stores };
+            let databases = DatabaseCounters {
+                statements: &metrics.database_statements,
+                failures: &metrics.database_failures,
+                waited_us: &metrics.database_wait_us,
+                cpu_us: &metrics.database_cpu_us,
+            };
+            let counters =
+                AppCounters { shortages: &metrics.shortages, outgoing: &metrics.outgoing, stores, databases };
             AppBounds::new(&self.parts.bounds, (self.common.worker.0, &app.name), counters)
         });
         let context = context(&self.common, &self.parts, (Some(id), self.has_others()), &app, &bounds);

@@ -96,6 +96,9 @@ struct OfApp<'a> {
     /// What stands among all stores for those that it was granted, by its guest's names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     stores: &'a BTreeMap<String, String>,
+    /// The same of databases.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    databases: &'a BTreeMap<String, String>,
     /// Workers that cannot serve it yet as it was loaded last.
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
     behind: &'a [u16],
@@ -108,7 +111,9 @@ struct OfApp<'a> {
 
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
-        let AppRow { name, group, component, state, wasi, isolation, stores, behind, error, schedules, .. } = app;
+        let AppRow {
+            name, group, component, state, wasi, isolation, stores, databases, behind, error, schedules, ..
+        } = app;
         Self {
             name,
             group: group.as_deref(),
@@ -119,6 +124,7 @@ impl<'a> OfApp<'a> {
             error: error.as_ref().map(|(error, _)| &**error),
             hint: error.as_ref().map(|(_, hint)| &**hint).filter(|hint| !hint.is_empty()),
             stores,
+            databases,
             behind,
             schedules: schedules.iter().map(OfSchedule::of).collect(),
             counts: figures

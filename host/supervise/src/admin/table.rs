@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
-use wasmhost_config::StoreLimits;
+use wasmhost_config::{DatabaseLimits, StoreLimits};
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, Labelled, MetricKind, MetricRow, MetricValue, Shows, WorkerFigures,
     WorkerMetrics,
@@ -130,11 +130,26 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         "Bytes that the keys and values of each store may have",
         By("store", |host_status| of_stores(host_status, |_, limits| limits.bytes_max)),
     ),
+    row(
+        (Gauge, "database_bytes", Some("database_bytes")),
+        "Bytes on the disk of each database (--sqlite), with its log",
+        By("database", |host_status| of_databases(host_status, |bytes, _| bytes)),
+    ),
+    row(
+        (Gauge, "database_bytes_max", Some("database_bytes_max")),
+        "Bytes that each database may have, without its log",
+        By("database", |host_status| of_databases(host_status, |_, limits| limits.bytes_max)),
+    ),
 ];
 
 fn of_stores(host_status: &HostStatus, figure: fn(StoreUsage, StoreLimits) -> u64) -> Labelled {
     let figures = host_status.stores().map(|stores| stores.each(figure)).unwrap_or_default();
     figures.into_iter().map(|(store, figure)| (Cow::Owned(store), figure)).collect()
+}
+
+fn of_databases(host_status: &HostStatus, figure: fn(u64, DatabaseLimits) -> u64) -> Labelled {
+    let figures = host_status.databases().map(|databases| databases.each(figure)).unwrap_or_default();
+    figures.into_iter().map(|(database, figure)| (Cow::Owned(database), figure)).collect()
 }
 
 fn days_left(host_status: &HostStatus) -> Labelled {

@@ -11,7 +11,7 @@ use http::uri::Authority;
 
 use wasmhost_base::private_files::make_directory;
 use wasmhost_base::socket_file::SocketFile;
-use wasmhost_config::{Balance, Config, Listen, acme};
+use wasmhost_config::{Balance, Config, Listen, acme, databases_folder};
 use wasmhost_confine::spawner::{Settings, Spawner, TlsLook};
 use wasmhost_confine::{self as confine, Cage, Confinement};
 use wasmhost_sandbox::{capabilities, make_cache_dir};
@@ -139,6 +139,9 @@ impl Bootstrap {
         if let Some(dir) = config.data_dir.as_deref().filter(|_| !config.acme().is_empty()) {
             // Before, so that the spawner may let others write it.
             make_directory(dir).and_then(|()| make_directory(&acme::folder(dir))).map_err(PrimaryError::Data)?;
+        }
+        if let Some(dir) = config.data_dir.as_deref().filter(|_| confine::has_databases(config, capabilities())) {
+            make_directory(dir).and_then(|()| make_directory(&databases_folder(dir))).map_err(PrimaryError::Data)?;
         }
         let has_stores = config.apps.iter().any(|app| capabilities().needs(app).any(|needs| !needs.stores.is_empty()));
         let stores = match config.data_dir.as_deref().filter(|_| has_stores) {

@@ -14,7 +14,6 @@ use wasmhost_confine::spawner::{NewListener, Reading};
 use wasmhost_sandbox::{LoadError, capabilities};
 use wasmhost_serve::acceptor::Acceptor;
 use wasmhost_serve::listener::{BindError, Bound, Listener};
-use wasmhost_storage::StoreError;
 
 use super::acceptors::{Acceptors, Door};
 use super::addresses::UnnamedAddresses;
@@ -24,7 +23,6 @@ use super::state::Primary;
 use crate::apps::book::AppState;
 use crate::apps::difference::{Change, Difference, difference, with_routes_of};
 use crate::backend::{Backend, Worker};
-use crate::host_status::HostStatus;
 
 impl<B: Backend> Primary<B> {
     /// Does what `wasmhost dev` orders.
@@ -71,13 +69,13 @@ impl<B: Backend> Primary<B> {
                 self.reload.is_reading = true;
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
                 let (readings, held) = (self.reload.readings.clone(), self.reload.held);
-                let (listening, stores) = (self.reload.listening.clone(), self.stores.clone());
-                let host_status = Arc::clone(&self.host_status);
+                let (listening, kept) = (self.reload.listening.clone(), self.kept.clone());
+                let counts = self.host_status.host;
                 tokio::task::spawn_local(async move {
                     let reading = spawner.read_again(&config, held, &listening, capabilities()).await;
-                    if let (Some(stores), Ok(Reading { config: Some(config), .. })) = (stores, &reading) {
+                    if let Ok(Reading { config: Some(config), .. }) = &reading {
                         // Before workers hear of the apps.
-                        tell_of_stores(stores.grant_also(&config.apps).await, &host_status);
+                        kept.grant_also(&config.apps, counts).await;
                     }
                     // Without a receiver the host is stopping.
                     let _ = readings.send(reading).await;
@@ -152,7 +150,7 @@ impl<B: Backend> Primary<B> {
         }
         self.change_listeners(&config, listeners, is_by_itself, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
-        self.grant_stores();
+        self.grant_kept();
     }
 
     fn change_apps(&mut self, found: Difference, beyond: &BTreeMap<String, String>, touched: &BTreeSet<String>) {
@@ -358,14 +356,12 @@ impl<B: Backend> Primary<B> {
         Listener::new(bound)
     }
 
-    /// Grants stores to the apps as they are served and as they are to be, and no others.
-    fn grant_stores(&self) {
-        if let Some(stores) = self.stores.clone() {
-            let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
-            let apps: Vec<Arc<App>> = apps.cloned().collect();
-            let host_status = Arc::clone(&self.host_status);
-            tokio::task::spawn_local(async move { tell_of_stores(stores.grant_only(apps).await, &host_status) });
-        }
+    /// Grants stores and databases to the apps as they are served and as they are to be, and no others.
+    fn grant_kept(&self) {
+        let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
+        let (apps, kept): (Vec<Arc<App>>, _) = (apps.cloned().collect(), self.kept.clone());
+        let counts = self.host_status.host;
+        tokio::task::spawn_local(async move { kept.grant_only(apps, counts).await });
     }
 
     /// Notes which apps have been loaded for the last reading.
@@ -375,7 +371,7 @@ impl<B: Backend> Primary<B> {
         if loads.is_empty() && !self.unpublished.is_pending() {
             self.reload.loads = None;
             // What apps had before and have no more.
-            self.grant_stores();
+            self.grant_kept();
             tracing::info!("reload: done");
         }
     }
@@ -388,13 +384,6 @@ impl<B: Backend> Primary<B> {
             "reload: loading the component again"
         );
         self.apps.book.reload(app, None);
-    }
-}
-
-fn tell_of_stores(granted: Result<(), StoreError>, host_status: &HostStatus) {
-    if let Err(error) = granted {
-        host_status.host.failed_reloads.fetch_add(1, Relaxed);
-        tracing::error!(hint = "reload again", "reload: the grants and quotas of stores go on as they were: {error}");
     }
 }
 

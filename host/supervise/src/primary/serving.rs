@@ -299,6 +299,7 @@ impl<B: Backend> Primary<B> {
             isolation: revision.map(|revision| revision.isolation.clone()).unwrap_or_default(),
             revision: revision.map_or(0, |revision| revision.number),
             stores: app.grants.stores.iter().map(|grant| (grant.name.clone(), grant.store.clone())).collect(),
+            databases: app.grants.databases.iter().map(|grant| (grant.name.clone(), grant.database.clone())).collect(),
             behind: record.behind().map(|worker| worker.0).collect(),
             error,
             schedules: self.scheduling.rows(id),

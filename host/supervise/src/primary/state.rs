@@ -25,8 +25,8 @@ use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::host_status::HostStatus;
+use crate::kept::KeptForApps;
 use crate::service_manager::ServiceManager;
-use crate::stores::StoreOwner;
 
 /// The state of the main thread.
 pub(super) struct Primary<B: Backend> {
@@ -55,8 +55,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) stage: Stage,
     /// Tells who keeps the process that gets certificates that it is to follow other settings.
     pub(super) acme_changed: Rc<Notify>,
-    /// The stores, if an app was granted one at the start.
-    pub(super) stores: Option<Rc<StoreOwner>>,
+    /// Stores and databases.
+    pub(super) kept: KeptForApps,
     /// Workers of groups have been told to drain.
     pub(super) groups_drain: bool,
     pub(super) service_manager: ServiceManager,

@@ -30,6 +30,7 @@ use wasmhost_serve::worker::{
     Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
     WorkerSetup, orders, thread,
 };
+use wasmhost_sqlite::{DatabaseLine, Databases};
 use wasmhost_storage::{LineEnd, Remote, RemoteLine, StoreOptions, Stores};
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
@@ -195,7 +196,7 @@ fn work(
         let _entered = runtime.enter();
         prepare(wire, config, start, descriptors)
     };
-    let Ready { setup, orders: (orders, heard), attendance, linker, stores } = match ready {
+    let Ready { setup, orders: (orders, heard), attendance, linker, stores, databases } = match ready {
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
@@ -205,6 +206,9 @@ fn work(
     if let Some((line, read, write)) = stores {
         let id = setup.id;
         runtime.spawn_local(async move { told_of(id, line.run(read, write).await) });
+    }
+    if let Some(line) = databases {
+        runtime.spawn_local(ask_for_databases(line, setup.id));
     }
     let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), unserved), connections, heard);
     match outdated.get() {
@@ -221,6 +225,8 @@ struct Ready {
     linker: Linker,
     /// The line to the stores, where the host has some.
     stores: Option<(RemoteLine, Receiver, Sender)>,
+    /// The line to the databases, where the host has some.
+    databases: Option<DatabaseLine>,
 }
 
 /// Tells that this worker's guests are not answered any more.
@@ -230,6 +236,16 @@ fn told_of(worker: WorkerId, ended: io::Result<()>) {
     tracing::error!(
         worker = worker.0,
         "the worker's line to the stores has ended, and its guests get errors from them until it is replaced: {reason}"
+    );
+}
+
+/// Has the statements of this worker's guests done.
+async fn ask_for_databases(line: DatabaseLine, worker: WorkerId) {
+    let ended = line.run().await;
+    let reason = ended.err().map_or_else(|| "the primary has closed it".to_owned(), |error| error.to_string());
+    tracing::error!(
+        worker = worker.0,
+        "the worker's line to the databases has ended, and its guests get errors from them until it is replaced: {reason}"
     );
 }
 
@@ -252,11 +268,15 @@ fn prepare(
         (Ok(reads), Ok(writes)) => {
             let (read, write) = LineEnd { reads, writes }.watched().map_err(text)?;
             let (remote, line) = Remote::new(StoreOptions::default().patience);
-            (HostServices { stores: Stores::Elsewhere(remote) }, Some((line, read, write)))
+            (HostServices { stores: Stores::Elsewhere(remote), ..HostServices::default() }, Some((line, read, write)))
         }
         // The host has none.
         _ => (HostServices::default(), None),
     };
+    let (databases, databases_line) = take(Descriptor::Databases)
+        .map(Databases::new)
+        .map_or_else(|_| (Databases::default(), None), |(databases, line)| (databases, Some(line)));
+    let services = HostServices { databases, ..services };
     let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?, services);
     make_engines_ahead(&config, &sandbox);
     let directories = start.directories;
@@ -313,7 +333,8 @@ fn prepare(
         outdated: Rc::default(),
         unserved: Rc::default(),
     };
-    Ok(Ready { setup, orders: orders(table, Stage::Serve, supplies), attendance, linker: Linker::new(sandbox), stores })
+    let (orders, linker) = (orders(table, Stage::Serve, supplies), Linker::new(sandbox));
+    Ok(Ready { setup, orders, attendance, linker, stores, databases: databases_line })
 }
 
 /// What came for TLS: nothing where no address needs it.

@@ -1,0 +1,83 @@
+//! What a host keeps for its apps beyond requests: stores of keys and values, and databases. Who asks for them gets what it asks
+//! with, here or in another process, and both hear of new grants.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::{fmt, io};
+
+use wasmhost_base::wire::Descriptor;
+use wasmhost_config::App;
+use wasmhost_sandbox::HostServices;
+use wasmhost_serve::metrics::HostMetrics;
+use wasmhost_storage::LineEnd;
+
+use crate::databases::DatabaseOwner;
+use crate::stores::StoreOwner;
+
+/// What the host has of it, from its start on.
+#[derive(Clone, Default)]
+pub(crate) struct KeptForApps {
+    /// The stores, if an app was granted one at the start.
+    pub(crate) stores: Option<Rc<StoreOwner>>,
+    /// The databases, if an app was granted one at the start.
+    pub(crate) databases: Option<Rc<DatabaseOwner>>,
+}
+
+impl KeptForApps {
+    /// For guests of this process.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn services(&self) -> io::Result<HostServices> {
+        let mut services = self.stores.as_ref().map(|stores| stores.services()).unwrap_or_default();
+        if let Some(databases) = &self.databases {
+            services.databases = databases.here()?;
+        }
+        Ok(services)
+    }
+
+    /// With which a process asks for what the apps of this group, or those without one, are granted.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn lines(&self, group: Option<&str>) -> io::Result<Vec<(Descriptor, OwnedFd)>> {
+        let mut lines = Vec::new();
+        if let Some(stores) = &self.stores {
+            let LineEnd { reads, writes } = stores.line(group)?;
+            lines.extend([(Descriptor::StoreReplies, reads), (Descriptor::StoreQuestions, writes)]);
+        }
+        if let Some(databases) = &self.databases {
+            lines.push((Descriptor::Databases, databases.line(group)?));
+        }
+        Ok(lines)
+    }
+
+    /// Grants what these apps are granted, besides what is granted already: before workers hear of them.
+    pub(crate) async fn grant_also(&self, apps: &[Arc<App>], counts: &HostMetrics) {
+        if let Some(stores) = &self.stores {
+            tell("stores", stores.grant_also(apps).await, counts);
+        }
+        if let Some(databases) = &self.databases {
+            tell("databases", databases.grant_also(apps).await, counts);
+        }
+    }
+
+    /// Grants what these apps are granted, and nothing else.
+    pub(crate) async fn grant_only(&self, apps: Vec<Arc<App>>, counts: &HostMetrics) {
+        if let Some(databases) = &self.databases {
+            tell("databases", databases.grant_only(apps.clone()).await, counts);
+        }
+        if let Some(stores) = &self.stores {
+            tell("stores", stores.grant_only(apps).await, counts);
+        }
+    }
+}
+
+fn tell(of: &str, granted: Result<(), impl fmt::Display>, counts: &HostMetrics) {
+    if let Err(error) = granted {
+        counts.failed_reloads.fetch_add(1, Relaxed);
+        tracing::error!(hint = "reload again", "reload: the grants and quotas of {of} go on as they were: {error}");
+    }
+}
