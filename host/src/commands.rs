@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod componentize;
 pub(crate) mod config;
 pub(crate) mod dev;
+pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod inspect;
 pub(crate) mod kv;

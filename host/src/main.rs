@@ -14,8 +14,8 @@ use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
-    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, InspectArgs, KvArgs, NewArgs, Parsed, PsArgs,
-    ServeArgs, WitArgs, parse,
+    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, NewArgs, Parsed,
+    PsArgs, ServeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -28,7 +28,8 @@ use wasmhost_supervise::primary::{Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
-    build as build_project, compile, completions, componentize, config, dev, hosts, inspect, kv, new, serve, wit,
+    build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, new, serve,
+    wit,
 };
 use crate::exit::{FAILED, USAGE};
 
@@ -63,7 +64,9 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Inspect(args)), .. } => run_inspect(&args),
             Cli { command: Some(Command::Ps(args)), .. } => run_ps(&args),
             Cli { command: Some(Command::Status(args)), .. } => of_host(hosts::status(&args)),
+            Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
+            Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
             Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
@@ -222,6 +225,13 @@ fn run_ps(args: &PsArgs) -> ExitCode {
         tell(&format!("error: {reason}\n"));
     }
     if shown.silent.is_empty() { printed } else { ExitCode::from(FAILED) }
+}
+
+fn run_events(args: &EventsArgs) -> ExitCode {
+    match events::run(args, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error, &error.hint()),
+    }
 }
 
 /// The end of a command for a host that runs.

@@ -17,7 +17,7 @@ mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
-pub use control::{HostArgs, PsArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+pub use control::{EventsArgs, HostArgs, PsArgs, RestartArgs, ScheduleArgs, ScheduleCommand, StopArgs};
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
@@ -83,11 +83,15 @@ pub enum Command {
 Without --json it shows the apps and workers; with it, all that the admin page's /status has, stores and schedules too.
 Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Status(HostArgs),
+    /// Show what has happened to a host that runs.
+    Events(EventsArgs),
     /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.
     #[command(after_help = "\
 Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no \
 such host.")]
     Reload(HostArgs),
+    /// Replace the workers of a host that runs, one after another.
+    Restart(RestartArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
     /// Run a schedule of a host that runs, now.

@@ -14,6 +14,7 @@ mod files;
 mod http;
 mod http1;
 mod http2;
+mod instance_fault;
 pub mod metrics;
 mod net;
 mod pool;

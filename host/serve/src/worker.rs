@@ -11,6 +11,7 @@ pub use self::events::{Applied, Events, Exit, WorkerEvent};
 pub use self::handle::ThreadHandle;
 pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, WorkerSetup, orders};
 pub use crate::http::{RunEnd, RunOutcome, ScheduledRequest};
+pub use crate::instance_fault::InstanceFault;
 pub use crate::net::{ListenerId, ListenerRow, Listeners, Peer, inbox};
 pub use crate::pool::{AWAKE_MAX, Supply};
 pub use crate::worker_id::WorkerId;

@@ -1,4 +1,4 @@
-//! Commands for hosts that run: `ps`, `status`, `reload`, `stop`, `schedule`. They find hosts by their control sockets.
+//! Commands for hosts that run: `ps`, `status`, `reload`, `restart`, `stop`, `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -10,16 +10,18 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::plain::plain;
-use wasmhost_config::cli::{HostArgs, PsArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+use wasmhost_config::cli::{HostArgs, PsArgs, RestartArgs, ScheduleArgs, ScheduleCommand, StopArgs};
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
 /// How long a host may take to say what it does.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a reload may take: an app may have to be compiled.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// How long a host may take to stop: longer than any usual --drain-timeout.
 const STOP_PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// How long a restart of all workers may take: each may take --drain-timeout.
+const RESTART_PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// How long a run of a schedule is waited for: its limits are the app's.
 const RUN_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
@@ -55,6 +57,9 @@ pub(crate) enum HostCommandError {
     /// It answered something else.
     #[error("the host answered: {0}")]
     Strange(String),
+    /// What it answered cannot be printed.
+    #[error("standard output: {0}")]
+    Output(std::io::Error),
 }
 
 impl HostCommandError {
@@ -68,14 +73,15 @@ impl HostCommandError {
             Self::Control(ControlError::Forbidden(_)) => "run the command as that user, or as root",
             Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
             Self::Strange(_) => "see its log",
+            Self::Output(_) => "see where it is written to",
         }
         .to_owned()
     }
 }
 
 /// A host, and what it says of itself.
-struct RunningHost {
-    host: FoundHost,
+pub(super) struct RunningHost {
+    pub(super) host: FoundHost,
     status: Value,
 }
 
@@ -103,7 +109,7 @@ fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
 }
 
 /// The host that is meant.
-fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError> {
+pub(super) fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError> {
     if let Some(path) = name.filter(|name| name.contains('/')) {
         let host = FoundHost { name: path.to_owned(), socket: path.into(), owner: None };
         return Ok(RunningHost { status: status_of(&host)?, host });
@@ -259,6 +265,25 @@ pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
         ));
     }
     Ok(HostShown { text, failed })
+}
+
+/// `wasmhost restart`.
+///
+/// # Errors
+/// When there is no such host or worker, or the host gives no answer.
+pub(crate) fn restart(args: &RestartArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
+    let path = args.worker.map_or_else(|| "/restart".to_owned(), |worker| format!("/workers/{worker}/restart"));
+    let answer = ask(&host, Method::POST, &path, RESTART_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+    }
+    let outcome = json(&answer)?;
+    if args.host.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let workers: Vec<String> = list_of(&outcome, "restarted").iter().map(Value::to_string).collect();
+    Ok(HostShown { text: format!("{}: restarted {}\n", host.name, workers.join(", ")), failed: false })
 }
 
 /// `wasmhost schedule run`.

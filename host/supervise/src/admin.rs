@@ -1,6 +1,8 @@
-//! The admin page, on an address of its own: `/healthz`, `/readyz`, `/status` and `/metrics`; and the control socket, which
-//! answers the same, and takes commands. Served by the primary's thread, so that they answer when every worker is busy.
+//! The admin page, on an address of its own: `/healthz`, `/readyz`, `/status`, `/metrics` and `/events`; and the control socket,
+//! which answers the same, and takes commands. Served by the primary's thread, so that they answer when every worker is busy.
 
+mod answers;
+mod event_stream;
 mod figures;
 mod prometheus;
 mod status;
@@ -8,14 +10,12 @@ pub mod table;
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,22 +27,24 @@ use wasmhost_base::panics::{caught, guarded};
 use wasmhost_serve::listener::{AcceptPause, Listener};
 use wasmhost_serve::worker::inbox::Accepted;
 
+pub(crate) use self::answers::{AdminAnswer, page};
 use crate::host_status::HostStatus;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
 const CONNECTIONS_MAX: usize = 32;
 /// Time of a connection to the admin page, for one request and its answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time of a connection to the control socket, over which the outcome of a reload may be waited for.
-const CONTROL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Time of a connection to the control socket, over which the outcome of a reload or a restart may be waited for.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// Time of one that follows events; then whoever follows asks again for those after the last that it has.
+const FOLLOWING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// After a panic in its own loop the page begins anew, in so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 /// The answer to a request that takes time.
 pub(crate) type LaterAnswer = Pin<Box<dyn Future<Output = AdminAnswer>>>;
-/// An answer.
-pub(crate) type AdminAnswer = Response<Full<Bytes>>;
 
 /// Takes commands.
 pub(crate) trait Commands: 'static {
@@ -84,10 +86,16 @@ impl Visitor {
         let asked = Rc::clone(&has_asked);
         let task = tokio::task::spawn_local(async move {
             let time = if answerer.commands.is_some() { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
-            match tokio::time::timeout(time, connection(socket, answerer, asked)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended with an error"),
-                Err(_) => tracing::debug!("an admin connection took too long"),
+            let deadline = Rc::new(Cell::new(Instant::now() + time));
+            let mut connection = pin!(connection(socket, answerer, asked, Rc::clone(&deadline)));
+            loop {
+                match tokio::time::timeout_at(deadline.get().into(), &mut connection).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => break tracing::debug!(%error, "an admin connection ended with an error"),
+                    // It follows events meanwhile.
+                    Err(_) if Instant::now() < deadline.get() => {}
+                    Err(_) => break tracing::debug!("an admin connection took too long"),
+                }
             }
         });
         Self { has_asked, task }
@@ -128,17 +136,18 @@ async fn connection(
     socket: Accepted,
     answerer: Rc<Answerer>,
     asked: Rc<Cell<bool>>,
+    deadline: Rc<Cell<Instant>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let service = service_fn(move |request: Request<Incoming>| {
         asked.set(true);
         wasmhost_base::inject::arm(request.headers());
-        let answerer = Rc::clone(&answerer);
+        let (answerer, deadline) = (Rc::clone(&answerer), Rc::clone(&deadline));
         async move {
             let commands = answerer.commands.as_ref().filter(|_| request.method() == Method::POST);
             let command = commands.and_then(|commands| commands.command(request.uri().path(), &answerer.host_status));
             let response = match command {
                 Some(command) => guarded(Box::pin(command)).await,
-                None => caught(|| answer(&request, &answerer.host_status)),
+                None => caught(|| answer(&request, &answerer.host_status, &deadline)),
             };
             Ok::<_, Infallible>(response.unwrap_or_else(|_| {
                 page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
@@ -159,7 +168,8 @@ async fn connection(
     Ok(())
 }
 
-fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> AdminAnswer {
+/// `deadline`: when the connection is ended.
+fn answer(request: &Request<Incoming>, host_status: &Arc<HostStatus>, deadline: &Cell<Instant>) -> AdminAnswer {
     wasmhost_base::inject::panic_at("admin");
     // By whichever address it comes: guests have no business here.
     if hops::hops(request.headers()) != Some(0) {
@@ -180,15 +190,15 @@ fn answer(request: &Request<Incoming>, host_status: &HostStatus) -> AdminAnswer 
             Ok(text) => page(StatusCode::OK, prometheus::CONTENT_TYPE, text),
             Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
         },
-        _ => page(StatusCode::NOT_FOUND, "text/plain", "404 see /healthz, /readyz, /status and /metrics\n"),
+        "/events" => {
+            let (answer, follows) = event_stream::answer(request, host_status);
+            if follows {
+                deadline.set(Instant::now() + FOLLOWING_TIMEOUT);
+            }
+            answer
+        }
+        _ => page(StatusCode::NOT_FOUND, "text/plain", "404 see /healthz, /readyz, /status, /metrics and /events\n"),
     }
-}
-
-pub(crate) fn page(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> AdminAnswer {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(crate) enum ControlOrder {
     Reload(oneshot::Sender<()>),
     /// To stop as after `SIGTERM`.
     Stop,
+    /// To replace this worker, or all, one after another; the other end hears which, or why none, when the last one listens again.
+    Restart { worker: Option<u16>, ended: oneshot::Sender<Result<Vec<u16>, String>> },
     /// To run this schedule of this app; the other end hears how that ended, or why it was not begun.
     RunSchedule { app: String, schedule: String, ended: oneshot::Sender<Result<LastRun, String>> },
 }

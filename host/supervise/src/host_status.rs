@@ -13,6 +13,7 @@ use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
 use crate::databases::DatabasesView;
+use crate::events::{EventBook, HostEvent, shortened};
 use crate::schedules::ScheduleRow;
 use crate::shutdown::Phase;
 use crate::stores::StoresView;
@@ -33,6 +34,8 @@ pub struct HostStatus {
     pub confinement: Confinement,
     /// Since when.
     pub started: Instant,
+    /// What has happened to it.
+    pub(crate) events: EventBook,
     stores: OnceLock<StoresView>,
     databases: OnceLock<DatabasesView>,
     state: Mutex<BoardState>,
@@ -41,6 +44,8 @@ pub struct HostStatus {
 struct BoardState {
     phase: Phase,
     is_reloading: bool,
+    /// Reloads that had failed before the one that is under way.
+    failed_before: u64,
     not_listening: Vec<(String, String)>,
     certificates: Vec<CertificateFacts>,
     apps: BTreeMap<AppId, AppRow>,
@@ -97,11 +102,13 @@ impl HostStatus {
             config,
             confinement,
             started: Instant::now(),
+            events: EventBook::default(),
             stores: OnceLock::new(),
             databases: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
                 is_reloading: false,
+                failed_before: 0,
                 not_listening: Vec::new(),
                 certificates: Vec::new(),
                 apps: BTreeMap::new(),
@@ -187,10 +194,24 @@ impl HostStatus {
 
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
+        self.events.note(&HostEvent::Host { phase: phase.name() });
     }
 
     pub(crate) fn set_reloading(&self, is_reloading: bool) {
-        self.state().is_reloading = is_reloading;
+        let failed = self.host.failed_reloads.load(Relaxed);
+        let mut state = self.state();
+        if state.is_reloading == is_reloading {
+            return;
+        }
+        state.is_reloading = is_reloading;
+        let outcome = match is_reloading {
+            true => "begun",
+            false if failed > state.failed_before => "failed",
+            false => "done",
+        };
+        state.failed_before = failed;
+        drop(state);
+        self.events.note(&HostEvent::Reload { state: outcome });
     }
 
     pub(crate) fn set_not_listening(&self, addresses: Vec<(String, String)>) {
@@ -198,7 +219,10 @@ impl HostStatus {
     }
 
     pub(crate) fn set_certificates(&self, certificates: Vec<CertificateFacts>) {
-        self.state().certificates = certificates;
+        let before = std::mem::replace(&mut self.state().certificates, certificates.clone());
+        for CertificateFacts { names, not_after, .. } in certificates.into_iter().filter(|new| !before.contains(new)) {
+            self.events.note(&HostEvent::Certificate { names, not_after });
+        }
     }
 
     /// Workers count something of this app from now on.
@@ -209,9 +233,17 @@ impl HostStatus {
     /// Shows this of an app; `has_failed`: once more.
     pub(crate) fn show(&self, app: AppId, row: AppRow, has_failed: bool) {
         let mut state = self.state();
-        let before = state.apps.get(&app).map_or(0, |before| before.failed_loads);
-        let failed_loads = before + u64::from(has_failed);
+        let before = state.apps.get(&app);
+        let failed_loads = before.map_or(0, |before| before.failed_loads) + u64::from(has_failed);
+        let told = |row: &AppRow| (row.state, row.revision);
+        let is_news = has_failed || before.map(told) != Some(told(&row));
+        let (name, error) = (row.name.clone(), row.error.as_ref().map(|(error, _)| shortened(error.clone())));
+        let event = HostEvent::App { app: name, state: row.state, revision: row.revision, error };
         state.apps.insert(app, AppRow { failed_loads, ..row });
+        drop(state);
+        if is_news {
+            self.events.note(&event);
+        }
     }
 
     /// An app is gone.

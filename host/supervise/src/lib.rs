@@ -9,6 +9,7 @@ pub mod balancer;
 pub mod control;
 mod databases;
 mod descriptors;
+mod events;
 pub mod host_status;
 mod kept;
 mod listening;

@@ -19,6 +19,8 @@ mod liveness;
 mod place;
 mod reading;
 mod reload;
+mod restarting;
+mod restarts;
 mod schedule_file;
 mod scheduled;
 mod scheduling;
@@ -57,6 +59,7 @@ use self::host_listeners::HostListeners;
 use self::place::Place;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
+use self::restarts::Restarts;
 use self::scheduling::Scheduling;
 use self::state::Primary;
 use self::unpublished::Unpublished;
@@ -210,6 +213,7 @@ async fn run_on<B: Backend>(
         host_status,
         config,
         service_manager,
+        restarts: Restarts::default(),
     };
     for index in 0..primary.places.len() {
         primary.start(index)?;
@@ -411,8 +415,13 @@ impl<B: Backend> Primary<B> {
                 Heard::Command(ControlOrder::RunSchedule { app, schedule, ended }) if announced && !draining => {
                     self.run_schedule(&app, &schedule, ended);
                 }
+                Heard::Command(ControlOrder::Restart { worker, ended }) if announced && !draining => {
+                    self.restart(worker, ended);
+                }
                 // It is not served, or has stopped already: its end tells who asked.
-                Heard::Command(ControlOrder::Reload(_) | ControlOrder::RunSchedule { .. }) => {}
+                Heard::Command(
+                    ControlOrder::Reload(_) | ControlOrder::Restart { .. } | ControlOrder::RunSchedule { .. },
+                ) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
@@ -421,6 +430,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
+                Heard::Due(DueTask::Restart) => self.end_leaving(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
                 Heard::Due(DueTask::EndOfDrain) => {
@@ -462,6 +472,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::ServiceManager, self.service_manager.due_at()),
+            (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
         ]
     }
 
@@ -538,6 +549,7 @@ impl<B: Backend> Primary<B> {
         self.host_status.set_phase(Phase::Draining);
         self.files.remove();
         self.respawns.clear();
+        self.restarts = Restarts::default();
         Instant::now() + self.config.drain_timeout
     }
 

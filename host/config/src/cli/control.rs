@@ -1,4 +1,4 @@
-//! What can be typed for hosts that run: `ps`, `status`, `reload`, `stop`, `schedule`.
+//! What can be typed for hosts that run: `ps`, `status`, `events`, `reload`, `restart`, `stop`, `schedule`.
 
 use clap::{Args, Subcommand};
 
@@ -21,6 +21,39 @@ pub struct HostArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `wasmhost events`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A host keeps its last 1,000 events: of itself, workers (fork, online, listening, disconnect, exit, respawn), instances
+(fault), apps, reloads and certificates.
+Exit codes: 0 shown, 1 there is no such host, or it did not answer, or it ended while it was followed.")]
+pub struct EventsArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Go on with events as they happen.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin after the event of this number (its `id`).
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub after: u64,
+}
+
+/// Flags of `wasmhost restart`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Replaces one worker after another, while the others serve: it takes no more connections, finishes its requests within
+--drain-timeout, and is started again. Clients lose no request. The component and the settings stay (see `wasmhost reload`).
+Exit codes: 0 all are replaced and listen, 1 there is no such host or worker, or it did not answer.")]
+pub struct RestartArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Only this worker.
+    #[arg(long, value_name = "NUMBER")]
+    pub worker: Option<u16>,
 }
 
 /// Flags of `wasmhost stop`.

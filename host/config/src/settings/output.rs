@@ -74,7 +74,7 @@ pub(super) const GROUP: Group = Group {
             key: "admin",
             form: Form::Text("ADDRESS"),
             default: None,
-            help: "Serve /healthz, /readyz, /status and /metrics on this address (ADDRESS:PORT or unix:PATH)",
+            help: "Serve /healthz, /readyz, /status, /metrics and /events on this address (ADDRESS:PORT or unix:PATH)",
             takes: Takes::One,
             of: host(
                 |draft, text| {

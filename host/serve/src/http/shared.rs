@@ -35,6 +35,8 @@ pub(crate) struct WorkerShared {
     pub(crate) config: Arc<Config>,
     /// The host stops: no request after the present ones.
     pub(crate) draining: Cell<bool>,
+    /// The worker takes no more connections, and those that it has end with their next answer; as soon as `draining` is true, too.
+    pub(crate) leaving: Cell<bool>,
     /// The host waits no longer: requests that are in flight now are broken off.
     pub(crate) stopping: Cell<bool>,
     pub(crate) requests: Cell<u64>,
@@ -105,7 +107,7 @@ impl WorkerShared {
         tokio::task::spawn_local(async move {
             worker.crash.watch(task).await;
             worker.tasks.set(worker.tasks.get() - 1);
-            if worker.draining.get() {
+            if worker.leaving.get() {
                 worker.changed.notify_one();
             }
         });

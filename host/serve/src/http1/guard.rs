@@ -326,8 +326,8 @@ impl Guard {
     /// Tells the client when this was the connection's last request.
     pub(super) fn limit_requests<T>(&self, response: &mut Response<T>, version: Version) {
         let limit = self.limits().max_requests_per_connection.filter(|_| !self.is_from_front());
-        let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker().draining.get();
-        if is_last && !self.worker().draining.get() {
+        let is_last = limit.is_some_and(|limit| self.requests.get() >= limit) || self.worker().leaving.get();
+        if is_last && !self.worker().leaving.get() {
             self.worker().lines.last_request(self.worker().id.0, self.link.peer);
         }
         if is_last && version >= Version::HTTP_11 {

@@ -281,7 +281,7 @@ impl FrameGuard {
         if has_had_all && self.doing.get() != Doing::Ending {
             self.worker.lines.last_request(self.worker.id.0, self.peer);
         }
-        has_had_all || self.worker.draining.get()
+        has_had_all || self.worker.leaving.get()
     }
 
     /// The client is told that the connection ends.

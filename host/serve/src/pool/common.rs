@@ -11,8 +11,12 @@ use wasmhost_config::AppId;
 
 use super::trim::Trim;
 use crate::crash::Crash;
+use crate::instance_fault::InstanceFault;
 use crate::metrics::WorkerMetrics;
 use crate::worker_id::WorkerId;
+
+/// Faults are not told while so much else is to be.
+const NOTICES_MAX: usize = 64;
 
 /// What the pools of a worker share.
 pub(crate) struct Common {
@@ -31,13 +35,13 @@ pub(crate) struct Common {
     /// Apps of the table, asleep ones included.
     apps: Cell<usize>,
     pools_down: Cell<usize>,
-    /// What the primary has not been told yet; at most one of each kind for each app.
+    /// What the primary has not been told yet; at most one of each kind for each app, but for faults.
     notices: RefCell<BTreeSet<PoolNotice>>,
     noticed: Notify,
 }
 
 /// What the primary is told of an app on this worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PoolNotice {
     /// A request waits for it.
     Wants(AppId),
@@ -45,6 +49,8 @@ pub(crate) enum PoolNotice {
     Asleep(AppId),
     /// There is no memory for an instance of it, and no app of this worker can make room.
     LacksMemory(AppId),
+    /// An instance of it was given up.
+    Fault(AppId, InstanceFault),
 }
 
 impl Common {
@@ -76,6 +82,9 @@ impl Common {
             PoolNotice::Wants(app) => notices.remove(&PoolNotice::Asleep(app)),
             PoolNotice::Asleep(app) => notices.remove(&PoolNotice::Wants(app)),
             PoolNotice::LacksMemory(_) => false,
+            // Each has its line in the log, and is counted.
+            PoolNotice::Fault(..) if notices.len() >= NOTICES_MAX => return,
+            PoolNotice::Fault(..) => false,
         };
         notices.insert(notice);
         self.noticed.notify_one();

@@ -24,6 +24,7 @@ use super::queue::Queue;
 use crate::buffers::Buffers;
 use crate::development::trace_text;
 use crate::files::{StaticFolder, static_folders};
+use crate::instance_fault::InstanceFault;
 use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::worker_id::WorkerId;
 
@@ -591,6 +592,7 @@ impl Pool {
                 trace = fault.trace.as_deref().map(trace_text),
                 "recycle: a new instance takes its place{raise}"
             );
+            let _ = self.id.map(|app| self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault))));
         }
         // Memory that others hold says nothing of the component.
         if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.common.may_go_down {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::uri::Authority;
 use tokio::sync::Notify;
@@ -42,11 +43,17 @@ pub struct WorkerSetup {
     pub admission: Arc<Admission>,
 }
 
+/// How long connections on which no request is under way are kept open for the next one, when a worker leaves.
+pub(super) const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+
 /// Whether a worker goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Take connections.
     Serve,
+    /// Take no more connections, and end when those that there are have ended: each is told with its next answer that it is the
+    /// last, and those without a request get [`LEAVES_WITHIN`] for it. Then as `Drain`.
+    Leave,
     /// Finish what is in flight and end.
     Drain,
     /// End at once: the drain's time is over, or a second signal came.
@@ -163,6 +170,7 @@ impl Stage {
         match (self, other) {
             (Self::Stop, _) | (_, Self::Stop) => Self::Stop,
             (Self::Drain, _) | (_, Self::Drain) => Self::Drain,
+            (Self::Leave, _) | (_, Self::Leave) => Self::Leave,
             (Self::Serve, Self::Serve) => Self::Serve,
         }
     }

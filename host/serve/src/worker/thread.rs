@@ -20,7 +20,7 @@ use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 
 use super::events::{Applied, Events, Exit, WorkerEvent};
-use super::orders::{OrderReceiver, Orders, Stage, WorkerSetup};
+use super::orders::{LEAVES_WITHIN, OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
@@ -141,6 +141,7 @@ async fn serve(
         metrics,
         config,
         draining: Cell::new(false),
+        leaving: Cell::new(false),
         stopping: Cell::new(false),
         requests: Cell::new(0),
         lines: Lines::default(),
@@ -200,7 +201,7 @@ async fn serve(
                     latest = next(&mut orders, &mut stage) => HeardByWorker::Orders(latest),
                     notice = common.next_notice() => HeardByWorker::Notice(notice),
                     (group, socket) = worker.connections.next_asked() => HeardByWorker::Forward(group, socket),
-                    () = common.rested(), if worker.draining.get() => HeardByWorker::Nothing,
+                    () = common.rested(), if worker.leaving.get() => HeardByWorker::Nothing,
                     () = worker.changed.notified() => HeardByWorker::Nothing,
                 }
             });
@@ -217,7 +218,7 @@ async fn serve(
                     }
                 }
                 wasmhost_base::inject::panic_at("loop");
-                if worker.draining.get() {
+                if worker.leaving.get() {
                     break HeardByWorker::Nothing;
                 }
             }
@@ -249,13 +250,23 @@ async fn serve(
                 for app in supplied {
                     events.tell(WorkerEvent::Applied(id, Applied::Supply(app))).await;
                 }
-                if stage == Stage::Drain && !worker.draining.replace(true) {
+                if stage != Stage::Serve && !worker.leaving.replace(true) {
                     own_acceptors.drain(..).for_each(|acceptor| crew.take_in_the_last(acceptor));
                     metrics.listening.set(false);
                     events.tell(WorkerEvent::Disconnect(id)).await;
-                    worker.drain_begins.notify_waiters();
-                    worker.alarms.wake_all();
                     worker.changed.notify_one();
+                    if stage == Stage::Leave {
+                        let leaving = Rc::clone(&worker);
+                        let drains_at = async move {
+                            tokio::time::sleep(LEAVES_WITHIN).await;
+                            drain(&leaving);
+                        };
+                        let crash = Rc::clone(&crash);
+                        tokio::task::spawn_local(async move { crash.watch(Box::pin(drains_at)).await });
+                    }
+                }
+                if stage == Stage::Drain {
+                    drain(&worker);
                 }
             }
             HeardByWorker::Notice(notice) => {
@@ -263,6 +274,7 @@ async fn serve(
                     PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
                     PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
                     PoolNotice::LacksMemory(app) => WorkerEvent::LacksMemory(id, app),
+                    PoolNotice::Fault(app, fault) => WorkerEvent::Fault(id, app, fault),
                 };
                 events.tell(event).await;
             }
@@ -271,7 +283,7 @@ async fn serve(
             }
             HeardByWorker::Nothing => {}
         }
-        if worker.draining.get()
+        if worker.leaving.get()
             && connections.is_empty()
             && crew.open.get() == 0
             && worker.tasks.get() == 0
@@ -279,6 +291,15 @@ async fn serve(
         {
             break Exit::Voluntary;
         }
+    }
+}
+
+/// Has connections without a request end, and others after the one that they have.
+fn drain(worker: &WorkerShared) {
+    if !worker.draining.replace(true) {
+        worker.drain_begins.notify_waiters();
+        worker.alarms.wake_all();
+        worker.changed.notify_one();
     }
 }
 
@@ -378,7 +399,7 @@ impl Crew {
             drop(permit);
             open.set(open.get() - 1);
             worker.apps.common.trim.ask();
-            if worker.draining.get() {
+            if worker.leaving.get() {
                 worker.changed.notify_one();
             }
         });

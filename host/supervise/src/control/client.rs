@@ -1,12 +1,14 @@
 //! The side of who asks a host that runs: which hosts there are, and a request and its answer.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -15,6 +17,8 @@ use wasmhost_config::control::{directories, name_of, owner_of_sockets};
 
 /// Largest answer: the status of a thousand apps.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Longest line.
+const LINE_BYTES_MAX: usize = 1 << 20;
 /// Sockets in one directory that are looked at.
 const HOSTS_MAX: usize = 1_000;
 
@@ -92,7 +96,55 @@ pub fn ask(host: &FoundHost, method: Method, path: &str, patience: Duration) -> 
     })
 }
 
+/// Asks a host for lines, and passes on each as it comes, until the host ends them or `take` wants no more. Blocks: the first may
+/// take `patience`, and others whatever they take. Needs no event loop.
+///
+/// # Errors
+/// When there is no host, it gives no answer in time, or breaks off.
+pub fn follow(
+    host: &FoundHost,
+    path: &str,
+    patience: Duration,
+    mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<ControlAnswer, ControlError> {
+    let socket = host.socket.as_path();
+    let no_answer = |error: &dyn std::fmt::Display| ControlError::NoAnswer(socket.to_owned(), error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| no_answer(&error))?;
+    runtime.block_on(async {
+        let begun = tokio::time::timeout(patience, begin(host, Method::GET, path)).await;
+        let response = begun.map_err(|_| no_answer(&format!("not within {} s", patience.as_secs())))??;
+        let (status, mut body) = (response.status(), response.into_body());
+        let mut line = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| no_answer(&error))?;
+            for part in frame.data_ref().map_or(&[][..], |data| data).split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(part);
+                if status != StatusCode::OK || !line.ends_with(b"\n") {
+                    if line.len() > LINE_BYTES_MAX {
+                        return Err(no_answer(&"a line is too long"));
+                    }
+                    continue;
+                }
+                if take(&std::mem::take(&mut line)).is_break() {
+                    return Ok(ControlAnswer { status, body: Bytes::new() });
+                }
+            }
+        }
+        Ok(ControlAnswer { status, body: line.into() })
+    })
+}
+
 async fn exchange(host: &FoundHost, method: Method, path: &str) -> Result<ControlAnswer, ControlError> {
+    let response = begin(host, method, path).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| ControlError::NoAnswer(host.socket.clone(), error.to_string()))?;
+    Ok(ControlAnswer { status, body: body.to_bytes() })
+}
+
+/// Connects, asks, and waits for the head of the answer.
+async fn begin(host: &FoundHost, method: Method, path: &str) -> Result<Response<Incoming>, ControlError> {
     let socket = host.socket.as_path();
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::Gone(socket.to_owned()),
@@ -108,13 +160,11 @@ async fn exchange(host: &FoundHost, method: Method, path: &str) -> Result<Contro
     let answer = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the answer, or breaks, which the answer tells.
-        let connection = tokio::spawn(connection);
+        tokio::spawn(connection);
         let request = Request::builder().method(method).uri(path).header(header::HOST, "wasmhost");
-        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
-        connection.abort();
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(ControlAnswer { status, body })
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
+            sender.send_request(request.body(Empty::<Bytes>::new())?).await?,
+        )
     };
     answer.await.map_err(|error| ControlError::NoAnswer(socket.to_owned(), error.to_string()))
 }

@@ -50,7 +50,12 @@ impl Commands for Control {
     fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer> {
         match path {
             "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
+            "/restart" => Some(Box::pin(restart(self.orders.clone(), None))),
             "/stop" => Some(Box::pin(stop(self.orders.clone()))),
+            _ if path.starts_with("/workers/") => {
+                let worker = path.strip_prefix("/workers/")?.strip_suffix("/restart")?.parse().ok()?;
+                Some(Box::pin(restart(self.orders.clone(), Some(worker))))
+            }
             _ => {
                 let names = path.strip_prefix("/schedules/")?.strip_suffix("/run")?;
                 let (app, schedule) = names.split_once('/')?;
@@ -83,8 +88,30 @@ async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule:
         Err(_) => return stopping(),
     };
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let shown = RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms };
-    match serde_json::to_string(&shown) {
+    json(&RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms })
+}
+
+/// Workers that were replaced.
+#[derive(Serialize)]
+struct RestartOutcome {
+    restarted: Vec<u16>,
+}
+
+/// Replaces workers, and answers when the last one listens again.
+async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> AdminAnswer {
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::Restart { worker, ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(Ok(restarted)) => json(&RestartOutcome { restarted }),
+        Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => stopping(),
+    }
+}
+
+fn json(outcome: &impl Serialize) -> AdminAnswer {
+    match serde_json::to_string(outcome) {
         Ok(text) => page(StatusCode::OK, "application/json", text + "\n"),
         Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
     }

@@ -7,13 +7,14 @@ use tokio::sync::mpsc;
 
 use wasmhost_base::log::DETAILS;
 use wasmhost_serve::metrics::WorkerMetrics;
-use wasmhost_serve::worker::{Applied, Exit, Stage, WorkerEvent};
+use wasmhost_serve::worker::{Applied, Exit, InstanceFault, Stage, WorkerEvent};
 
 use super::dispatch::HeldConnection;
 use super::division::FRONT;
 use super::error::PrimaryError;
 use super::state::Primary;
 use crate::backend::Backend;
+use crate::events::{HostEvent, OfWorker, shortened};
 use crate::supervisor::{Action, Event, Supervisor};
 use wasmhost_serve::worker::WorkerId;
 
@@ -36,6 +37,7 @@ impl<B: Backend> Primary<B> {
                 } else {
                     tracing::info!(worker = worker.0, group, thread, generation, "online");
                 }
+                self.note(&HostEvent::Online { worker: self.of_worker(worker), thread, generation });
             }
             WorkerEvent::Listening(worker) => {
                 if self.metrics(worker).respawns.load(Relaxed) <= 1 {
@@ -43,10 +45,21 @@ impl<B: Backend> Primary<B> {
                 } else {
                     tracing::info!(worker = worker.0, "worker listening");
                 }
+                self.note(&HostEvent::Listening(self.of_worker(worker)));
                 self.places[usize::from(worker.0) - 1].has_begun = true;
+                self.restarted(worker);
                 self.supervisor_of(worker).on_event(Instant::now(), Event::Listening(worker), fastrand::f64());
             }
-            WorkerEvent::Disconnect(worker) => tracing::info!(worker = worker.0, "disconnect"),
+            WorkerEvent::Disconnect(worker) => {
+                tracing::info!(worker = worker.0, "disconnect");
+                self.note(&HostEvent::Disconnect(self.of_worker(worker)));
+            }
+            WorkerEvent::Fault(worker, app, InstanceFault { kind, detail }) => {
+                let app = self.apps.book.get(app).map(|record| record.app().name.clone()).unwrap_or_default();
+                // (A worker process may have been broken into.)
+                let (fault, detail) = (shortened(kind), shortened(detail));
+                self.note(&HostEvent::Fault { worker: self.of_worker(worker), app, fault, detail });
+            }
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
             WorkerEvent::Wants(worker, app) => self.on_wanted(worker, app),
             WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
@@ -87,6 +100,15 @@ impl<B: Backend> Primary<B> {
         Ok(())
     }
 
+    /// Has whoever follows events hear of one.
+    pub(super) fn note(&self, event: &HostEvent) {
+        self.host_status.events.note(event);
+    }
+
+    pub(super) fn of_worker(&self, worker: WorkerId) -> OfWorker {
+        OfWorker { worker: worker.0, group: self.group_of(worker).map(str::to_owned) }
+    }
+
     fn metrics(&self, worker: WorkerId) -> &'static WorkerMetrics {
         &self.places[usize::from(worker.0) - 1].scoreboard.metrics
     }
@@ -113,6 +135,9 @@ impl<B: Backend> Primary<B> {
         let voluntary = *exit == Exit::Voluntary;
         let (thread, generation) = (metrics.thread.load(Relaxed), metrics.respawns.load(Relaxed));
         let cause = exit.to_string();
+        let of_worker = OfWorker { worker: worker.0, group: place.group.as_deref().map(str::to_owned) };
+        let shown = shortened(cause.clone());
+        self.host_status.events.note(&HostEvent::Exit { worker: of_worker, generation, cause: shown, voluntary });
         let group = place.group.as_deref();
         if voluntary {
             tracing::info!(worker = worker.0, group, thread, generation, cause, voluntary, "exit");
@@ -127,7 +152,7 @@ impl<B: Backend> Primary<B> {
 
     fn on_exit(&mut self, worker: WorkerId, exit: Exit, draining: bool) -> Result<(), PrimaryError> {
         let exit = match exit {
-            Exit::Voluntary if self.stage == Stage::Serve => {
+            Exit::Voluntary if self.stage == Stage::Serve && !self.leaves(worker) => {
                 Exit::Killed("it ended without having been told to".into())
             }
             exit => exit,
@@ -135,6 +160,9 @@ impl<B: Backend> Primary<B> {
         let voluntary = self.note_exit(worker, &exit);
         if draining {
             return Ok(());
+        }
+        if voluntary && self.leaves(worker) {
+            return self.start_anew(worker);
         }
         let event = Event::Exited { worker, voluntary };
         match self.supervisor_of(worker).on_event(Instant::now(), event, fastrand::f64()) {
@@ -157,7 +185,12 @@ impl<B: Backend> Primary<B> {
     fn respawn_after(&mut self, worker: WorkerId, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(worker = worker.0, group = self.group_of(worker), delay_ms, "respawn");
-        let mut due = Instant::now() + delay;
+        self.note(&HostEvent::Respawn { worker: self.of_worker(worker), delay_ms });
+        self.respawn_at(Instant::now() + delay, worker);
+    }
+
+    /// Has a worker started at this time.
+    pub(super) fn respawn_at(&mut self, mut due: Instant, worker: WorkerId) {
         while self.respawns.contains_key(&due) {
             due += Duration::from_nanos(1);
         }

@@ -31,6 +31,8 @@ pub(super) struct Place<B: Backend> {
     pub(super) handle: Option<B::Worker>,
     /// It runs, or has been told to start.
     pub(super) running: bool,
+    /// It is to end, and to be started again: it gets no more connections.
+    pub(super) leaves: bool,
     /// Its first start is over: it has listened, or has died.
     pub(super) has_begun: bool,
     /// Of its own, with `--balance kernel`.
@@ -58,6 +60,7 @@ impl<B: Backend> Place<B> {
             scoreboard_file,
             handle: None,
             running: false,
+            leaves: false,
             has_begun: false,
             listeners: Vec::new(),
             waiting_since: Cell::new(None),
@@ -79,7 +82,7 @@ impl<B: Backend> Place<B> {
         let waited = Some(now.duration_since(since)).filter(|waited| *waited >= STUCK_AFTER).unwrap_or_default();
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         WorkerView {
-            alive: self.handle.is_some() && metrics.listening.get(),
+            alive: self.handle.is_some() && metrics.listening.get() && !self.leaves,
             inbox_room: if self.handle.as_ref().is_some_and(Worker::is_full) { 0 } else { room },
             late_us: self.scoreboard.pulse.late_us(Ticker::now_us()).max(waited_us),
             healthy: !metrics.down.get(),

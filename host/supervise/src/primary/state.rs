@@ -20,10 +20,12 @@ use super::error::{PrimaryError, system};
 use super::host_listeners::HostListeners;
 use super::place::Place;
 use super::reload::Reload;
+use super::restarts::Restarts;
 use super::scheduling::Scheduling;
 use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
+use crate::events::HostEvent;
 use crate::host_status::HostStatus;
 use crate::kept::KeptForApps;
 use crate::service_manager::ServiceManager;
@@ -60,6 +62,7 @@ pub(super) struct Primary<B: Backend> {
     /// Workers of groups have been told to drain.
     pub(super) groups_drain: bool,
     pub(super) service_manager: ServiceManager,
+    pub(super) restarts: Restarts,
 }
 
 impl<B: Backend> Primary<B> {
@@ -67,6 +70,7 @@ impl<B: Backend> Primary<B> {
     pub(super) fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
         let place = &mut self.places[index];
         let division = &self.divisions[place.division];
+        place.leaves = false;
         place.heart.take();
         place.liveness.take();
         let cloned = place.listeners.iter().map(|(id, listener)| Ok((*id, listener.try_clone()?)));
@@ -90,6 +94,8 @@ impl<B: Backend> Primary<B> {
         };
         place.handle = Some(self.backend.start(start).map_err(system("start a worker"))?);
         place.running = true;
+        let id = place.id;
+        self.note(&HostEvent::Fork(self.of_worker(id)));
         Ok(())
     }
 

@@ -403,6 +403,7 @@ impl Attendance {
                     Ok(Some((ToWorker::MakeRoom(app), _))) => orders.make_room_for(app),
                     Ok(Some((ToWorker::Claimed(answers), _))) => self.admission.answered(&answers),
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
+                    Ok(Some((ToWorker::Leave, _))) => orders.stage(Stage::Leave),
                     Ok(Some((ToWorker::Drain, _))) => orders.stage(Stage::Drain),
                     Ok(Some((ToWorker::Load { .. } | ToWorker::Start { .. }, _))) => {}
                     Ok(Some((ToWorker::Stop, _)) | None) | Err(_) => {
@@ -647,6 +648,7 @@ impl Events for EventWire {
             WorkerEvent::Wants(_, app) => FromWorker::Wants(app),
             WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
             WorkerEvent::LacksMemory(_, app) => FromWorker::LacksMemory(app),
+            WorkerEvent::Fault(_, app, fault) => FromWorker::Fault(app, fault),
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),
             WorkerEvent::Forward(_, group, socket) => {
                 // One that cannot be sent is closed, and the request that waits for it gets 503.

@@ -302,6 +302,7 @@ async fn attend(
                 Ok(Some((FromWorker::Wants(app), _))) => WorkerEvent::Wants(id, app),
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
                 Ok(Some((FromWorker::LacksMemory(app), _))) => WorkerEvent::LacksMemory(id, app),
+                Ok(Some((FromWorker::Fault(app, fault), _))) => WorkerEvent::Fault(id, app, fault),
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
                 Ok(Some((FromWorker::Behind(app), _))) => WorkerEvent::Behind(id, app),
                 Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_config::AppId;
 use wasmhost_sandbox::StoredCode;
 use wasmhost_serve::clients::Client;
-use wasmhost_serve::worker::{Applied, Exit, ListenerId, ListenerRow, Peer};
+use wasmhost_serve::worker::{Applied, Exit, InstanceFault, ListenerId, ListenerRow, Peer};
 
 use crate::loader::Tried;
 
@@ -59,6 +59,8 @@ pub(super) enum ToWorker {
     Claimed(Vec<bool>),
     /// Give a sign of life.
     Call,
+    /// Take no more connections, and end when those that there are have ended.
+    Leave,
     /// Finish what is in flight and end.
     Drain,
     /// End at once.
@@ -91,6 +93,8 @@ pub(super) enum FromWorker {
     Behind(AppId),
     /// There is no memory for an instance of an app, and no app of this worker can make room.
     LacksMemory(AppId),
+    /// An instance of an app was given up.
+    Fault(AppId, InstanceFault),
     /// A worker of this group is to be given this connection. With its socket.
     Forward(String),
     Disconnect,

@@ -207,6 +207,7 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
     match order {
         // A worker begins with it.
         WorkerOrder::Stage(Stage::Serve) => Ok(()),
+        WorkerOrder::Stage(Stage::Leave) => wire.send(&ToWorker::Leave, &[]).await,
         WorkerOrder::Stage(Stage::Drain) => wire.send(&ToWorker::Drain, &[]).await,
         WorkerOrder::Stage(Stage::Stop) => wire.send(&ToWorker::Stop, &[]).await,
         WorkerOrder::Table(table) => wire.send(&ToWorker::Table, &[(Descriptor::Table, table.as_fd())]).await,

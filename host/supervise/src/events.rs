@@ -1,0 +1,185 @@
+//! What happens to the host, its workers, instances, apps and certificates: the last [`KEPT`] events, for whoever asks. The words
+//! are those of Node's `cluster` where it has one.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::watch;
+
+/// Events that are kept; the oldest make room.
+pub(crate) const KEPT: usize = 1_000;
+/// Longest text of an event, in bytes; guests write some of them.
+const TEXT_BYTES_MAX: usize = 1_024;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(crate) enum HostEvent {
+    /// The host goes on to another phase: `running`, `draining`.
+    Host { phase: &'static str },
+    /// A worker's thread or process is started.
+    Fork(OfWorker),
+    /// It runs. `thread`: its number in the operating system; where it is a process, that one's. `generation`: how often this
+    /// worker has been started.
+    Online {
+        #[serde(flatten)]
+        worker: OfWorker,
+        thread: u64,
+        generation: u64,
+    },
+    /// It takes connections.
+    Listening(OfWorker),
+    /// It takes no more connections, and finishes its requests.
+    Disconnect(OfWorker),
+    /// It has ended. `voluntary`: it was told to.
+    Exit {
+        #[serde(flatten)]
+        worker: OfWorker,
+        generation: u64,
+        cause: String,
+        voluntary: bool,
+    },
+    /// It will be started again, in so long.
+    Respawn {
+        #[serde(flatten)]
+        worker: OfWorker,
+        delay_ms: u64,
+    },
+    /// An instance was given up. `fault`: its kind, as metrics name it. At most some ten in a second, of each app and worker.
+    Fault {
+        #[serde(flatten)]
+        worker: OfWorker,
+        app: String,
+        fault: String,
+        detail: String,
+    },
+    /// An app is loaded, or could not be. `revision`: how often it was loaded.
+    App {
+        app: String,
+        state: &'static str,
+        revision: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// A reload is `begun`, `done`, or `failed`, whole or in part.
+    Reload { state: &'static str },
+    /// A certificate is served from now on. `not_after`: its end, in seconds since 1970.
+    Certificate { names: Vec<String>, not_after: i64 },
+}
+
+/// Which worker.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct OfWorker {
+    pub(crate) worker: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+}
+
+/// An event with what all have.
+#[derive(Serialize)]
+struct EventRow<'a> {
+    /// The first has 1.
+    id: u64,
+    time: String,
+    #[serde(flatten)]
+    event: &'a HostEvent,
+}
+
+/// An event as it is told.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptEvent {
+    pub(crate) id: u64,
+    /// A line of JSON, without its end.
+    pub(crate) line: Bytes,
+}
+
+/// The events of a host.
+pub(crate) struct EventBook {
+    kept: Mutex<VecDeque<KeptEvent>>,
+    /// The number of the last one.
+    last: watch::Sender<u64>,
+}
+
+impl Default for EventBook {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), last: watch::Sender::new(0) }
+    }
+}
+
+impl EventBook {
+    /// Takes note of an event.
+    pub(crate) fn note(&self, event: &HostEvent) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = kept.back().map_or(0, |last| last.id) + 1;
+        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        // (No text or number of an event is such that JSON has none for it.)
+        let Ok(line) = serde_json::to_vec(&EventRow { id, time, event }) else { return };
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(KeptEvent { id, line: line.into() });
+        drop(kept);
+        self.last.send_replace(id);
+    }
+
+    /// Those that are kept of the events after number `after`, in order.
+    pub(crate) fn after(&self, after: u64) -> Vec<KeptEvent> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = kept.partition_point(|event| event.id <= after);
+        kept.range(begin..).cloned().collect()
+    }
+
+    /// Tells when there is another event.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+}
+
+/// The beginning of a text.
+pub(crate) fn shortened(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_events_are_kept_in_order_and_others_are_known_to_be_missing() {
+        let book = EventBook::default();
+        let mut news = book.news();
+        for _ in 0..KEPT + 5 {
+            book.note(&HostEvent::Reload { state: "begun" });
+        }
+        let ids = |after| book.after(after).iter().map(|event| event.id).collect::<Vec<_>>();
+        let last = KEPT as u64 + 5;
+        assert_eq!(ids(0), (6..=last).collect::<Vec<_>>());
+        assert_eq!(ids(last - 1), [last]);
+        assert_eq!((ids(last), ids(u64::MAX)), (vec![], vec![]));
+        assert!(news.has_changed().is_ok_and(|has| has));
+        assert_eq!(*news.borrow_and_update(), last);
+    }
+
+    #[test]
+    fn an_event_is_a_line_of_json_however_guests_write() -> serde_json::Result<()> {
+        let book = EventBook::default();
+        let worker = OfWorker { worker: 2, group: Some("g".to_owned()) };
+        let detail = shortened("a\nb\u{1b}".to_owned() + &"ü".repeat(2_000));
+        assert!(detail.len() <= TEXT_BYTES_MAX + 3 && detail.ends_with('…'), "{}", detail.len());
+        book.note(&HostEvent::Fault { worker, app: "a".to_owned(), fault: "trap".to_owned(), detail: detail.clone() });
+        let line = &book.after(0)[0].line;
+        assert!(line.iter().all(|byte| *byte >= b' '), "{line:?}");
+        let event: serde_json::Value = serde_json::from_slice(line)?;
+        assert_eq!((&event["id"], &event["event"], &event["worker"]), (&1.into(), &"fault".into(), &2.into()));
+        assert_eq!((event["group"].as_str(), event["detail"].as_str()), (Some("g"), Some(&*detail)));
+        assert!(event["time"].as_str().is_some_and(|time| time.ends_with('Z')));
+        Ok(())
+    }
+}
