@@ -22,7 +22,7 @@ use crate::message::{self, DatabaseQuestion, DatabaseReply, StatementOutcome, To
 use crate::value::{DatabaseRows, DatabaseValue};
 
 /// A question on its way; one that is answered has somebody who waits for it.
-struct UnsentQuestion {
+struct UnsentStatement {
     question: DatabaseQuestion,
     waits: Option<(u64, oneshot::Sender<StatementOutcome>)>,
 }
@@ -33,7 +33,7 @@ pub struct Databases(Option<Arc<Asker>>);
 
 struct Asker {
     /// Where the present process of the databases is asked, if there is one.
-    line: watch::Receiver<Option<mpsc::Sender<UnsentQuestion>>>,
+    line: watch::Receiver<Option<mpsc::Sender<UnsentStatement>>>,
     /// Of connections and of questions.
     numbers: AtomicU64,
 }
@@ -41,7 +41,7 @@ struct Asker {
 /// The line of [`Databases`], and what is on its way.
 pub struct DatabaseLine {
     primary: OwnedFd,
-    line: watch::Sender<Option<mpsc::Sender<UnsentQuestion>>>,
+    line: watch::Sender<Option<mpsc::Sender<UnsentStatement>>>,
 }
 
 impl Databases {
@@ -149,12 +149,12 @@ impl DatabaseConnection {
             in_transaction: before.in_transaction,
         };
         self.is_used.store(true, Relaxed);
-        match line.try_send(UnsentQuestion { question, waits: Some((number, sender)) }) {
+        match line.try_send(UnsentStatement { question, waits: Some((number, sender)) }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return DatabaseAnswer::failed(DatabaseError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => return DatabaseAnswer::failed(DatabaseError::Unavailable),
         }
-        let mut waiting = Waiting { line: &line, number: Some(number), connection: self, asker };
+        let mut waiting = AwaitedAnswer { line: &line, number: Some(number), connection: self, asker };
         let Ok(Ok(StatementOutcome { cpu_us, in_transaction, outcome })) = tokio::time::timeout(PATIENCE, told).await
         else {
             // (Of a transaction that was open, its next statement hears that it is over.)
@@ -179,14 +179,14 @@ impl Drop for DatabaseConnection {
             let (connection, database) = (self.number.load(Relaxed), std::mem::take(&mut self.database));
             let question = DatabaseQuestion::Close { connection, database };
             // Without room, it is closed when others need its place, and its transaction ends by its time.
-            let _ = line.try_send(UnsentQuestion { question, waits: None });
+            let _ = line.try_send(UnsentStatement { question, waits: None });
         }
     }
 }
 
 impl Asker {
     /// The line to the process of the databases; waits a little for it to be there.
-    async fn line(&self) -> Option<mpsc::Sender<UnsentQuestion>> {
+    async fn line(&self) -> Option<mpsc::Sender<UnsentStatement>> {
         let mut lines = self.line.clone();
         let there = tokio::time::timeout(CONNECT_WITHIN, lines.wait_for(Option::is_some)).await;
         there.ok()?.ok()?.clone()
@@ -195,14 +195,14 @@ impl Asker {
 
 /// Somebody waits for a statement. Dropped before it is told of, the statement is given up, and its connection closed: nobody
 /// knows whether a transaction is open on it.
-struct Waiting<'a> {
-    line: &'a mpsc::Sender<UnsentQuestion>,
+struct AwaitedAnswer<'a> {
+    line: &'a mpsc::Sender<UnsentStatement>,
     number: Option<u64>,
     connection: &'a DatabaseConnection,
     asker: &'a Asker,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for AwaitedAnswer<'_> {
     fn drop(&mut self) {
         let Some(number) = self.number else { return };
         let DatabaseConnection { number: connection, database, .. } = self.connection;
@@ -210,7 +210,7 @@ impl Drop for Waiting<'_> {
         let close = DatabaseQuestion::Close { connection: connection.swap(next, Relaxed), database };
         for question in [DatabaseQuestion::GiveUp { number }, close] {
             // Without room, they end by their own bounds.
-            let _ = self.line.try_send(UnsentQuestion { question, waits: None });
+            let _ = self.line.try_send(UnsentStatement { question, waits: None });
         }
     }
 }
@@ -275,10 +275,10 @@ async fn hear(mut read: OwnedReadHalf, asked: &AwaitedStatements) -> io::Result<
 
 async fn tell(
     mut write: OwnedWriteHalf,
-    mut unsent: mpsc::Receiver<UnsentQuestion>,
+    mut unsent: mpsc::Receiver<UnsentStatement>,
     asked: &AwaitedStatements,
 ) -> io::Result<()> {
-    while let Some(UnsentQuestion { question, waits }) = unsent.recv().await {
+    while let Some(UnsentStatement { question, waits }) = unsent.recv().await {
         if let Some((number, sender)) = waits {
             if sender.is_closed() {
                 continue;

@@ -47,7 +47,7 @@ pub struct RedisLine {
 }
 
 /// Why a connection is not used any more.
-enum LineEnd {
+enum RedisLineEnd {
     /// Nobody can ask any more.
     Unused,
     /// What is said about it. `was_of_use`: a question was answered over it.
@@ -89,7 +89,9 @@ impl RedisLine {
                     if down.take().is_some() {
                         tracing::info!(server, "stores: the server answers again");
                     }
-                    let LineEnd::Broken { reason, was_of_use } = self.serve(connection, driver).await else { return };
+                    let RedisLineEnd::Broken { reason, was_of_use } = self.serve(connection, driver).await else {
+                        return;
+                    };
                     // One that was of no use is as one that could not be made.
                     if was_of_use {
                         attempt = 0;
@@ -115,22 +117,22 @@ impl RedisLine {
 
     /// Asks over a connection until it is of no use. What has no answer by then is lost: whoever changes something hears that
     /// nobody knows what became of it.
-    async fn serve(&mut self, connection: MultiplexedConnection, driver: ConnectionDriver) -> LineEnd {
+    async fn serve(&mut self, connection: MultiplexedConnection, driver: ConnectionDriver) -> RedisLineEnd {
         let mut driving = Task(tokio::spawn(driver));
         let mut asking = FuturesUnordered::new();
         let mut sweeping = pin!(sweep(connection.clone(), Arc::clone(&self.shared)));
         let mut was_of_use = false;
         loop {
             tokio::select! {
-                _ = &mut driving.0 => return LineEnd::Broken { reason: BROKEN, was_of_use },
+                _ = &mut driving.0 => return RedisLineEnd::Broken { reason: BROKEN, was_of_use },
                 Some(told) = asking.next() => match told {
                     QuestionFate::Answered => was_of_use = true,
                     QuestionFate::Nothing => {}
-                    QuestionFate::Ends(reason) => return LineEnd::Broken { reason, was_of_use },
+                    QuestionFate::Ends(reason) => return RedisLineEnd::Broken { reason, was_of_use },
                 },
-                reason = &mut sweeping => return LineEnd::Broken { reason, was_of_use },
+                reason = &mut sweeping => return RedisLineEnd::Broken { reason, was_of_use },
                 queued = self.questions.recv(), if asking.len() < ASKED_MAX => {
-                    let Some(queued) = queued else { return LineEnd::Unused };
+                    let Some(queued) = queued else { return RedisLineEnd::Unused };
                     asking.push(ask(connection.clone(), Arc::clone(&self.shared), queued));
                     while asking.len() < ASKED_MAX {
                         let Ok(queued) = self.questions.try_recv() else { break };
