@@ -152,6 +152,31 @@ fn all_capacity_comes_back_from_workers_that_are_killed() {
 }
 
 #[test]
+fn workers_that_were_silent_serve_again_when_they_go_on_although_no_client_is_left() {
+    for workers in [1, 2] {
+        let server = start("faults.wasm", &["--workers", &workers.to_string()]);
+        let clients: Vec<Connection> = (0..4).map(|_| Connection::open(server.address)).collect();
+        eventually("they are connected", || server.sum("open_connections") == 4);
+        for pid in server.worker_pids() {
+            signal(pid, "STOP");
+        }
+        let silent = || {
+            let text = |record: &Value| record["message"].as_str().unwrap_or_default().to_owned();
+            server.records(|record| text(record).starts_with("the worker does not respond;")).len()
+        };
+        eventually("they are seen to be silent", || silent() == workers);
+        // They go before the workers go on.
+        drop(clients);
+        for pid in server.worker_pids() {
+            signal(pid, "CONT");
+        }
+        for _ in 0..4 {
+            assert_eq!(get(server.address, "/hello").status, 200, "{workers}");
+        }
+    }
+}
+
+#[test]
 fn a_worker_process_that_is_stopped_gets_no_new_connections_and_goes_on_when_continued() {
     let server = start("faults.wasm", &[]);
     let (mut first, _second, pid) = on_both(&server);

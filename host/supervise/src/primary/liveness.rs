@@ -19,14 +19,16 @@ fn is_starting<B: Backend>(place: &Place<B>) -> bool {
 }
 
 impl<B: Backend> Primary<B> {
-    /// Whether it matters that a worker hangs: while no client is connected, nobody is woken to ask.
+    /// Whether it matters that a worker hangs: while no client is connected and no schedule runs, nobody is woken to ask. One that
+    /// gave no answer is asked until it does, or is ended: without, it gets no connection.
     pub(super) fn wants_beats(&self) -> bool {
         // What a worker with a listener of its own is given is not known here.
         let may_have_clients = |place: &Place<B>| {
             self.config.balance == Balance::Kernel || place.scoreboard.metrics.open_connections.load(Relaxed) > 0
         };
-        let is_wanted = |place: &Place<B>| may_have_clients(place) || is_starting(place);
-        B::CAN_BE_KILLED && self.places.iter().any(is_wanted)
+        let has_answered = |place: &Place<B>| place.liveness.get() == Liveness::Answers;
+        let is_wanted = |place: &Place<B>| may_have_clients(place) || is_starting(place) || !has_answered(place);
+        B::CAN_BE_KILLED && (self.scheduling.schedules.is_running() || self.places.iter().any(is_wanted))
     }
 
     /// Asks every worker, and acts on what the answers to the last time say.
