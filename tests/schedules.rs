@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
+use crate::connections::is_silent;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
 use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, message, run};
 
@@ -399,5 +400,42 @@ fn a_schedule_is_run_by_hand() -> TestResult {
         assert!(second.code == Some(1) && second.stderr.contains("a run of it is under way"), "{second:?}");
         assert_eq!(long.join().ok().and_then(|long| long.code), Some(0));
     });
+    Ok(())
+}
+
+#[test]
+fn runs_take_nothing_from_clients_however_many_there_were() -> TestResult {
+    // More than may be under way at once.
+    const RUNS: u64 = 70;
+    for kind in ["thread", "process"] {
+        let file = format!("worker-kind = \"{kind}\"\nmax-connections = 4\n")
+            + &app("jobs", "faults.wasm", "jobs.test/*", "")
+            + &schedule("good", "0 0 1 1 *", "/hello", "");
+        let folder = Folder::new(&file)?;
+        let runtime = tempfile::tempdir()?;
+        let mut host = folder.command(&[]);
+        host.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
+        let server = Server::spawn(host);
+        assert_eq!(ask_until_loaded(server.address, "jobs.test", "/hello").status, 200);
+        for number in 1..=RUNS {
+            let mut asks = command();
+            asks.args(["schedule", "run", "jobs", "good"]).env("XDG_RUNTIME_DIR", runtime.path());
+            asks.env_remove("RUNTIME_DIRECTORY");
+            let good = run(asks);
+            assert!(good.stdout.starts_with("jobs/good: done after "), "{kind}, run {number}: {good:?}");
+        }
+        // As many clients as before, and no more.
+        let ask = |connection: &mut Connection| connection.send("GET /hello HTTP/1.1\r\nHost: jobs.test\r\n\r\n");
+        let mut clients: Vec<Connection> = (0..5).map(|_| Connection::open(server.address)).collect();
+        for client in &mut clients {
+            ask(client);
+        }
+        for client in &mut clients[..4] {
+            assert_eq!(client.response().status, 200, "{kind}");
+        }
+        assert!(is_silent(&clients[4]), "{kind}: a fifth is served");
+        clients.remove(0);
+        assert_eq!(clients[3].response().status, 200, "{kind}: a place is free again");
+    }
     Ok(())
 }

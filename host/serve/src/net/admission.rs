@@ -83,7 +83,7 @@ impl Admission {
     /// Takes one, if there is one.
     pub fn try_take(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1));
-        taken.is_ok().then(|| Permit { admission: Some(Arc::clone(self)), worker: None, client: None })
+        taken.is_ok().then(|| Permit { admission: Some(Arc::clone(self)), worker: None, client: None, counts: true })
     }
 
     /// Takes back what was handed over to another process.
@@ -188,9 +188,21 @@ pub struct Permit {
     worker: Option<&'static WorkerMetrics>,
     /// Who it is counted for.
     client: Option<Client>,
+    /// It is a client's connection.
+    counts: bool,
 }
 
 impl Permit {
+    /// For a connection of the host's own, which takes nothing from clients and is not counted with theirs.
+    pub fn of_host() -> Self {
+        Self { admission: None, worker: None, client: None, counts: false }
+    }
+
+    /// Whether its connection is counted.
+    pub fn counts(&self) -> bool {
+        self.counts
+    }
+
     /// Counts the connection for its client; false when that has as many as it may.
     pub fn claim(&mut self, peer: Peer) -> bool {
         let (Some(admission), Peer::Tcp(address)) = (&self.admission, peer) else { return true };
@@ -224,7 +236,7 @@ impl Permit {
 
     /// Counts the connection as this worker's from now on, if it is nobody's yet.
     pub fn assign(&mut self, worker: &'static WorkerMetrics) {
-        if self.worker.is_none() {
+        if self.worker.is_none() && self.counts {
             worker.open_connections.fetch_add(1, Ordering::Relaxed);
             self.worker = Some(worker);
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use wasmhost_config::{AppId, ScheduleSettings};
-use wasmhost_serve::worker::inbox::{Accepted, Connection};
+use wasmhost_serve::worker::inbox::{Accepted, Connection, Permit};
 use wasmhost_serve::worker::{Peer, RunEnd, RunOutcome, ScheduledRequest};
 
 use super::scheduling::{AskedRun, EndedRun, Scheduling};
@@ -126,9 +126,9 @@ impl<B: Backend> Primary<B> {
             let ended_run = EndedRun { request, end, took: began.elapsed() };
             async move { drop(ended.send(ended_run).await) }
         };
-        let socket = match (division, UnixStream::pair(), self.scheduling.admission.try_take()) {
-            (Some(division), Ok((ours, theirs)), Some(permit)) if theirs.set_nonblocking(true).is_ok() => {
-                let (socket, now) = (Accepted::Unix(theirs), Instant::now());
+        let socket = match (division, UnixStream::pair()) {
+            (Some(division), Ok((ours, theirs))) if theirs.set_nonblocking(true).is_ok() => {
+                let (socket, now, permit) = (Accepted::Unix(theirs), Instant::now(), Permit::of_host());
                 let connection = Connection { socket, peer: Peer::Front, listener: None, permit };
                 self.with_held(division, |primary, held| {
                     held.take_in(connection, now, |connection| primary.dispatch_in(division, connection));

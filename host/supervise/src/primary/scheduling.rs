@@ -1,12 +1,10 @@
 //! What the primary knows of schedules, and how runs that are under way tell of their ends.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
 use wasmhost_config::AppId;
-use wasmhost_serve::worker::inbox::{Admission, PerClient};
 use wasmhost_serve::worker::{RunEnd, ScheduledRequest};
 
 use super::schedule_file::ScheduleFile;
@@ -16,8 +14,6 @@ use crate::schedules::{LastRun, Moment, RUNS_MAX, ScheduleRow, Schedules};
 pub(super) struct Scheduling {
     pub(super) schedules: Schedules,
     pub(super) file: Option<ScheduleFile>,
-    /// What the connections of runs take from: clients that have all of theirs keep no schedule from its run.
-    pub(super) admission: Arc<Admission>,
     pub(super) ended: mpsc::Sender<EndedRun>,
     /// Who waits for the end of runs that were asked for by hand.
     pub(super) asked: Vec<(ScheduledRequest, AskedRun)>,
@@ -38,8 +34,7 @@ impl Scheduling {
     /// No schedules yet, and where ends of runs are heard of.
     pub(super) fn new(file: Option<ScheduleFile>) -> (Self, mpsc::Receiver<EndedRun>) {
         let (ended, heard) = mpsc::channel(RUNS_MAX);
-        let admission = Admission::new(RUNS_MAX, PerClient::Unbounded);
-        (Self { schedules: Schedules::default(), file, admission, ended, asked: Vec::new() }, heard)
+        (Self { schedules: Schedules::default(), file, ended, asked: Vec::new() }, heard)
     }
 
     /// When [`Primary::run_schedules`] is to look whether something is due.

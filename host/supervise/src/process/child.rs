@@ -25,7 +25,7 @@ use wasmhost_sandbox::{Artifact, HostServices, LoadError, Sandbox, Ticker, capab
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
-use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient};
+use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient, Permit};
 use wasmhost_serve::worker::{
     Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
     WorkerSetup, orders, thread,
@@ -387,7 +387,9 @@ impl Attendance {
                         shortages = shortages.saturating_add(1);
                         continue;
                     }
-                    Ok(Some((ToWorker::Connection(peer, listener), descriptors))) => self.hand_on(&inbox, (peer, listener), descriptors),
+                    Ok(Some((ToWorker::Connection { peer, listener, counts }, descriptors))) => {
+                        self.hand_on(&inbox, (peer, listener), counts, descriptors);
+                    }
                     Ok(Some((ToWorker::Listeners(rows), descriptors))) => self.take_listeners(&rows, descriptors, &orders),
                     Ok(Some((ToWorker::Table, descriptors))) => {
                         if let Err(error) = self.take_table(descriptors, &orders, &mut linker) {
@@ -572,11 +574,15 @@ impl Attendance {
         &self,
         inbox: &inbox::Sender,
         (peer, listener): (Peer, Option<ListenerId>),
+        counts: bool,
         mut descriptors: Descriptors,
     ) {
-        let Some(mut permit) = self.admission.try_take() else { return };
-        permit.adopt(&self.scoreboard.metrics);
-        permit.claim(peer);
+        let permit = if counts { self.admission.try_take() } else { Some(Permit::of_host()) };
+        let Some(mut permit) = permit else { return };
+        if counts {
+            permit.adopt(&self.scoreboard.metrics);
+            permit.claim(peer);
+        }
         // The primary sends none without.
         let Ok(socket) = descriptors.take(Descriptor::Socket) else { return };
         let socket = match peer {

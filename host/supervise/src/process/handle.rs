@@ -142,17 +142,15 @@ impl Worker for ProcessHandle {
     }
 
     fn try_send(&self, connection: Connection) -> Result<(), Connection> {
+        let (peer, listener, counts) = (connection.peer, connection.listener, connection.permit.counts());
         let socket = match &connection.socket {
             Accepted::Tcp(stream) => stream.as_fd(),
             Accepted::Unix(stream) => stream.as_fd(),
         };
-        match self
-            .wire
-            .try_send(&ToWorker::Connection(connection.peer, connection.listener), &[(Descriptor::Socket, socket)])
-        {
+        match self.wire.try_send(&ToWorker::Connection { peer, listener, counts }, &[(Descriptor::Socket, socket)]) {
             Ok(()) => {
                 self.handed.set(self.handed.get() + 1);
-                self.outstanding.set(self.outstanding.get() + 1);
+                self.outstanding.set(self.outstanding.get() + usize::from(counts));
                 if let Some(client) = connection.permit.hand_over() {
                     *self.abroad.borrow_mut().entry(client).or_default() += 1;
                 }

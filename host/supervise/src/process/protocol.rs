@@ -43,8 +43,9 @@ pub(super) enum ToWorker {
         /// The app that it has from its beginning.
         first: Option<Code>,
     },
-    /// Serve this client, which came to this address (none: another worker of this host). With its socket.
-    Connection(Peer, Option<ListenerId>),
+    /// Serve this client, which came to this address (none: another worker of this host). `counts`: it is counted with clients'
+    /// connections. With its socket.
+    Connection { peer: Peer, listener: Option<ListenerId>, counts: bool },
     /// How connections begin from now on that come to the host's addresses. With what is needed for TLS, where one speaks it.
     Listeners(Vec<ListenerRow>),
     /// Serve these apps from now on. With the table.
