@@ -8,6 +8,7 @@ mod connect;
 mod exchange;
 mod fate;
 mod http2;
+mod in_turns;
 mod kept;
 mod names;
 mod payers;

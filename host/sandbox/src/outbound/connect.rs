@@ -19,6 +19,7 @@ use wasmtime_wasi_http::Error;
 
 use wasmhost_config::certificates;
 
+use super::in_turns::InTurns;
 use super::target::Target;
 
 /// How long an address has to connect before the next one is tried beside it (RFC 8305, section 5).
@@ -80,7 +81,7 @@ pub(super) async fn connect(
         tracing::debug!(%error, "TCP_NODELAY not set");
     }
     if !target.tls {
-        return Ok(Connected::Http1(TokioIo::new(Box::new(stream))));
+        return Ok(Connected::Http1(TokioIo::new(Box::new(InTurns::new(stream)))));
     }
     let name = ServerName::try_from(target.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
     let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| {
@@ -88,7 +89,7 @@ pub(super) async fn connect(
         tls_error(&error)
     })?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-    let socket = TokioIo::new(Box::new(stream) as Box<dyn OutgoingStream>);
+    let socket = TokioIo::new(Box::new(InTurns::new(stream)) as Box<dyn OutgoingStream>);
     Ok(if is_http2 { Connected::Http2(socket) } else { Connected::Http1(socket) })
 }
 
