@@ -205,7 +205,8 @@ impl http_body::Body for CalledBody {
 
 /// The name by which a request calls a service; none: it is for another host.
 pub(super) fn called(uri: &Uri) -> Option<&str> {
-    let host = uri.host()?;
+    // With a dot at its end, it is the same name (RFC 1034, section 3.1).
+    let host = uri.host()?.trim_end_matches('.');
     DOMAINS.iter().find_map(|domain| {
         let at = host.len().checked_sub(domain.len())?;
         let (name, rest) = (host.get(..at)?, host.get(at..)?);
@@ -239,6 +240,8 @@ mod tests {
             ("https://USERS.WasmHost.Internal:80/", Some("USERS")),
             ("http://users.spin.internal/", Some("users")),
             ("http://a.b.wasmhost.internal/", Some("a.b")),
+            ("http://users.wasmhost.internal./", Some("users")),
+            ("http://users.SPIN.internal.:80/", Some("users")),
             ("http://.wasmhost.internal/", Some("")),
             ("http://wasmhost.internal/", None),
             ("http://users.internal/", None),
