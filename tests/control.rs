@@ -1,12 +1,15 @@
 //! Commands for hosts that run: `wasmhost ps`, `status`, `reload`, `stop`.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
+use crate::support::server::signal;
 use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, message, run};
 
 /// A host with its socket in this directory, which is this test's alone.
@@ -110,12 +113,50 @@ fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
     assert_eq!(failed.code, Some(1), "{}", failed.stdout);
     assert!(failed.stdout.contains("the reload failed") && failed.stdout.contains("  two: "), "{}", failed.stdout);
     assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200, "the old one goes on");
-    // A file with a mistake.
+    // A mistake in an app: the others are as the file has them.
     apps.component("app.wasm", "hello.wasm")?;
+    apps.write(
+        &(app("one", "faults.wasm", "one.test/*", "")
+            + &app("two", "hello.wasm", "two.test/*", "dirs = [\"/no/such\"]")),
+    )?;
+    let failed = ask(runtime.path(), &["reload", "--json"]);
+    let outcome: Value = serde_json::from_str(&failed.stdout)?;
+    assert_eq!((failed.code, &outcome["failed"]), (Some(1), &Value::Bool(true)), "{}", failed.stdout);
+    assert_eq!(ask_until_loaded(server.address, "one.test", "/status?code=201").status, 201);
+    assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200);
+    // A file with a mistake.
     apps.write("workers = \"many\"\n")?;
     let failed = ask(runtime.path(), &["reload"]);
     assert_eq!(failed.code, Some(1), "{}", failed.stdout);
     assert_eq!(ask_until_loaded(server.address, "one.test", "/").status, 200);
+    Ok(())
+}
+
+#[test]
+fn a_host_that_hangs_delays_no_command_for_others_and_what_is_no_host_breaks_none() -> TestResult {
+    let runtime = tempfile::tempdir()?;
+    let one = host(runtime.path(), "hello.wasm", &[]);
+    let _two = host(runtime.path(), "faults.wasm", &[]);
+    signal(one.pid(), "STOP");
+    let began = Instant::now();
+    let shown = ask(runtime.path(), &["status", "faults"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(began.elapsed() < Duration::from_secs(4), "it has waited for the other");
+    let silent = ask(runtime.path(), &["status", "hello"]);
+    assert!(silent.code == Some(1) && silent.stderr.contains("gave no answer: not within 5 s"), "{}", silent.stderr);
+    signal(one.pid(), "CONT");
+    // Somebody answers with something else.
+    let socket = runtime.path().join("wasmhost/zzz.sock");
+    let listener = UnixListener::bind(socket)?;
+    let answers = std::thread::Builder::new().name("no host".to_owned()).spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.read(&mut [0; 1_000])?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+    })?;
+    let all = ask(runtime.path(), &["ps", "--json"]);
+    answers.join().map_err(|_| "the one that answers")??;
+    assert_eq!(all.code, Some(1), "{}", all.stderr);
+    assert_eq!(serde_json::from_str::<Value>(&all.stdout)?.as_array().map(Vec::len), Some(2), "{}", all.stdout);
     Ok(())
 }
 

@@ -100,7 +100,8 @@ fn running() -> (Vec<RunningHost>, Vec<String>) {
 }
 
 fn status_of(host: &FoundHost) -> Result<Value, HostCommandError> {
-    json(&ask(host, Method::GET, "/status", PATIENCE)?)
+    let status = json(&ask(host, Method::GET, "/status", PATIENCE)?)?;
+    if status.is_object() { Ok(status) } else { Err(HostCommandError::Strange("no status".to_owned())) }
 }
 
 fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
@@ -114,16 +115,18 @@ pub(super) fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError
         let host = FoundHost { name: path.to_owned(), socket: path.into(), owner: None };
         return Ok(RunningHost { status: status_of(&host)?, host });
     }
+    // Only the one that is named: another may hang.
+    for host in hosts().into_iter().filter(|host| name == Some(&host.name)) {
+        match status_of(&host) {
+            Err(HostCommandError::Control(ControlError::Gone(_))) => {}
+            asked => return asked.map(|status| RunningHost { host, status }),
+        }
+    }
     let (mut running, _) = running();
     let names = running.iter().map(|running| running.host.name.as_str()).collect::<Vec<_>>().join(", ");
     match name {
         _ if running.is_empty() => Err(HostCommandError::None),
-        Some(name) => {
-            let position = running.iter().position(|running| running.host.name == name);
-            position
-                .map(|position| running.swap_remove(position))
-                .ok_or(HostCommandError::Unknown(name.to_owned(), names))
-        }
+        Some(name) => Err(HostCommandError::Unknown(plain(name), names)),
         None if running.len() > 1 => Err(HostCommandError::Several(names)),
         None => running.pop().ok_or(HostCommandError::None),
     }
@@ -255,7 +258,11 @@ pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
     if args.json {
         return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
     }
-    let mut text = format!("{}: {}\n", host.name, if failed { "the reload failed; see its log" } else { "reloaded" });
+    let mut text = format!(
+        "{}: {}\n",
+        host.name,
+        if failed { "the reload failed, in whole or in part; see its log" } else { "reloaded" }
+    );
     for app in list_of(&outcome, "apps") {
         text.push_str(&format!(
             "  {}: {}\n    hint: {}\n",

@@ -131,6 +131,10 @@ impl<B: Backend> Primary<B> {
             );
             return;
         };
+        if !mistakes.is_empty() {
+            // Its other apps are served as the file has them.
+            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+        }
         self.reload.held = number;
         let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
         let found = {
