@@ -43,9 +43,9 @@ pub fn check_directory(path: &Path) -> Result<(), String> {
         ));
     }
     let own = rustix::process::geteuid().as_raw();
-    if own != 0 && found.uid() != own {
+    if found.uid() != own {
         return Err(format!(
-            "the directory `{shown}` is another user's: it must be that of the user who runs the host"
+            "the directory `{shown}` is another user's: it must be that of the user who runs the host: `chown {own} {shown}`"
         ));
     }
     Ok(())

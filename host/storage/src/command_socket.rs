@@ -3,7 +3,7 @@
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,12 @@ pub fn listen(data_dir: &Path) -> io::Result<UnixListener> {
     let (_dir, way) = way(data_dir)?;
     match UnixStream::connect(&way) {
         Ok(_) => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(&way)?,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if !std::fs::symlink_metadata(&way)?.file_type().is_socket() {
+                return Err(io::Error::other("kv.sock is no socket: move it away"));
+            }
+            std::fs::remove_file(&way)?;
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }

@@ -55,6 +55,12 @@ fn open(data_dir: &Path, path: &Path) -> io::Result<File> {
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
+    if metadata.len() == 0 {
+        // (The engine would make an empty one of it. What we make is never empty.)
+        return Err(io::Error::other(
+            "it is empty, so what was stored is lost: restore it from a backup, or remove it to begin anew",
+        ));
+    }
     if metadata.permissions().mode() & 0o777 != 0o600 {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
@@ -97,6 +103,17 @@ mod tests {
         std::fs::set_permissions(data.join(FILE_NAME), Permissions::from_mode(0o644))?;
         StoreFile::open(&data)?;
         assert_eq!(mode(&data.join(FILE_NAME))?, 0o600);
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_has_lost_its_content_is_not_taken_for_a_new_one() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join(FILE_NAME);
+        std::fs::write(&file, "")?;
+        let error = StoreFile::open(folder.path()).expect_err("an empty file").to_string();
+        assert!(error.contains("it is empty") && error.contains("backup"), "{error}");
+        assert_eq!(std::fs::metadata(&file)?.len(), 0);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::error::{KvError, stream};
@@ -21,7 +22,10 @@ pub(super) fn write_to<T>(
     let is_link = fs::symlink_metadata(named).is_ok_and(|it| it.is_symlink());
     match found {
         Some(found) if !found.is_file() => in_place(File::options().write(true).open(named), named, write),
-        None if is_link => in_place(File::create(named), named, write),
+        // This user's alone, as all that are made here.
+        None if is_link => {
+            in_place(File::options().write(true).create(true).truncate(true).mode(0o600).open(named), named, write)
+        }
         Some(_) if is_link => whole(&fs::canonicalize(named).map_err(of_file())?, write),
         _ => whole(named, write),
     }
