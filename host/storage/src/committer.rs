@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use wasmhost_base::throttle::Throttle;
 
 use crate::asked::{Answered, Asked};
 use crate::engine::{BATCH, Engine, META, TransactionError};
@@ -15,6 +16,9 @@ use crate::error::StoreError;
 use crate::operation::{Operation, StoreQuota, StoreUsage};
 use crate::read::{StorePlace, usage};
 use crate::write::Writing;
+
+/// On a full disk, guests can have as many fail as they like.
+static FAILURES: Throttle = Throttle::new(Duration::from_secs(1));
 
 /// Most operations that share a transaction.
 const BATCH_MAX: usize = 256;
@@ -264,7 +268,9 @@ impl Committer {
             }
             Err(trouble) => {
                 let error = self.shared.engine.said(trouble);
-                tracing::error!(%error, "stores: a transaction failed");
+                if let Some(count) = FAILURES.admit(Instant::now()) {
+                    tracing::error!(count, %error, "stores: transactions failed (count: since the last such line)");
+                }
                 let error = self.failed(error, number);
                 // Those that were refused are told why.
                 let refusals = told_in_it.into_iter().map(Result::err).chain(std::iter::repeat(None));
