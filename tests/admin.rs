@@ -257,7 +257,8 @@ fn every_metric_of_the_table_is_on_its_pages() {
     let authority = crate::support::tls::Authority::new();
     let tls = authority.server(folder.path(), "a", &["a.test"], 30).flags();
     // With what some figures are about.
-    let more = "stores = [\"default\"]\nsqlite = [\"default\"]\n[[app.schedule]]\nname = \"nightly\"\ncron = \"0 3 * * *\"\n";
+    let more =
+        "stores = [\"default\"]\nsqlite = [\"default\"]\n[[app.schedule]]\nname = \"nightly\"\ncron = \"0 3 * * *\"\n";
     let apps = Folder::new(&app("faults", "faults.wasm", "*", more)).expect("a file of settings");
     let data = folder.path().join("data");
     let flags = ["--workers", "1", "--data-dir", data.to_str().expect("a path in UTF-8")];

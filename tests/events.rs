@@ -89,7 +89,8 @@ fn a_command_follows_events_and_ends_with_the_host() -> TestResult {
     let mut server = Server::spawn(host);
     let asks = |words: &[&str]| {
         let mut asks = command();
-        asks.args(words).env("XDG_RUNTIME_DIR", runtime.path()).env_remove("RUNTIME_DIRECTORY");
+        asks.args(words).env("XDG_RUNTIME_DIR", runtime.path()).env("TMPDIR", runtime.path());
+        asks.env_remove("RUNTIME_DIRECTORY");
         asks
     };
     let shown = run(asks(&["events"]));

@@ -22,7 +22,8 @@ fn host(runtime: &Path, component: &str, flags: &[&str]) -> Server {
 
 fn restart(runtime: &Path, words: &[&str]) -> Finished {
     let mut asked = command();
-    asked.arg("restart").args(words).env("XDG_RUNTIME_DIR", runtime).env_remove("RUNTIME_DIRECTORY");
+    asked.arg("restart").args(words).env("XDG_RUNTIME_DIR", runtime).env("TMPDIR", runtime);
+    asked.env_remove("RUNTIME_DIRECTORY");
     run(asked)
 }
 
@@ -63,15 +64,15 @@ fn no_request_on_new_or_kept_connections_fails_while_workers_are_replaced() -> T
                     })
                 })
                 .collect();
-            for _ in 0..3 {
-                let restarted = restart(runtime.path(), &["--json"]);
-                assert_eq!(restarted.code, Some(0), "{kind}: {}", restarted.stderr);
-                let outcome: Value = serde_json::from_str(&restarted.stdout)?;
-                assert_eq!(outcome["restarted"], serde_json::json!([1, 2]), "{kind}");
-            }
+            let restarted: Vec<_> = (0..3).map(|_| restart(runtime.path(), &["--json"])).collect();
             is_over.store(true, Relaxed);
             for client in clients {
                 client.join().map_err(|_| "a request failed")?;
+            }
+            for restarted in restarted {
+                assert_eq!(restarted.code, Some(0), "{kind}: {}", restarted.stderr);
+                let outcome: Value = serde_json::from_str(&restarted.stdout)?;
+                assert_eq!(outcome["restarted"], serde_json::json!([1, 2]), "{kind}");
             }
             Ok::<(), Box<dyn std::error::Error>>(())
         })?;

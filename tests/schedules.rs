@@ -420,6 +420,7 @@ fn runs_take_nothing_from_clients_however_many_there_were() -> TestResult {
         for number in 1..=RUNS {
             let mut asks = command();
             asks.args(["schedule", "run", "jobs", "good"]).env("XDG_RUNTIME_DIR", runtime.path());
+            asks.env("TMPDIR", runtime.path());
             asks.env_remove("RUNTIME_DIRECTORY");
             let good = run(asks);
             assert!(good.stdout.starts_with("jobs/good: done after "), "{kind}, run {number}: {good:?}");
