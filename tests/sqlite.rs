@@ -406,10 +406,11 @@ fn write_until_killed(server: &Server, writer: u64, next: &mut u64) -> Vec<u64> 
     loop {
         let number = writer * 1_000_000 + *next;
         *next += 1;
+        // After a `BEGIN` that failed, each statement would be stored by itself.
         let steps = json!([
-            sql("BEGIN IMMEDIATE"),
-            { "sql": "INSERT INTO t VALUES (?, 'one')", "with": [number] },
-            { "sql": "INSERT INTO t VALUES (?, 'two')", "with": [number] },
+            { "sql": "BEGIN IMMEDIATE", "vital": true },
+            { "sql": "INSERT INTO t VALUES (?, 'one')", "with": [number], "vital": true },
+            { "sql": "INSERT INTO t VALUES (?, 'two')", "with": [number], "vital": true },
             sql("COMMIT"),
         ])
         .to_string();

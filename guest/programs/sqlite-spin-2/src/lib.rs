@@ -16,6 +16,9 @@ struct Step {
     sql: String,
     #[serde(default)]
     with: Vec<Json>,
+    /// Nothing after it is done if it fails.
+    #[serde(default)]
+    vital: bool,
 }
 
 fn default_database() -> String {
@@ -73,7 +76,9 @@ macro_rules! version {
                         continue;
                     }
                     let with: Vec<_> = step.with.iter().map(value).collect();
-                    done.push(match $connection.execute(&step.sql, &with) {
+                    let outcome = $connection.execute(&step.sql, &with);
+                    let ends = step.vital && outcome.is_err();
+                    done.push(match outcome {
                         Ok(result) => {
                             let rows: Vec<Vec<Json>> =
                                 result.rows.iter().map(|row| row.values.iter().map(shown).collect()).collect();
@@ -81,6 +86,9 @@ macro_rules! version {
                         }
                         Err(error) => json!({ "error": format!("{error:?}") }),
                     });
+                    if ends {
+                        break;
+                    }
                 }
                 done
             }

@@ -18,6 +18,8 @@ struct Step {
     sql: String,
     #[serde(default)]
     with: Vec<Json>,
+    #[serde(default)]
+    vital: bool,
 }
 
 fn default_database() -> String {
@@ -75,9 +77,12 @@ async fn statements(request: Request) -> anyhow::Result<impl IntoResponse> {
             open.remove(&step.on);
             continue;
         }
-        done.push(
-            execute(&open[&step.on], step).await.unwrap_or_else(|error| json!({ "error": format!("{error:?}") })),
-        );
+        let outcome = execute(&open[&step.on], step).await;
+        let ends = step.vital && outcome.is_err();
+        done.push(outcome.unwrap_or_else(|error| json!({ "error": format!("{error:?}") })));
+        if ends {
+            break;
+        }
     }
     Ok((StatusCode::OK, serde_json::to_string(&done)?))
 }
