@@ -58,6 +58,8 @@ pub(crate) const IDLE_MAX: Duration = Duration::from_secs(5);
 pub(crate) const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// Memory of SQLite in the whole process: pages, sorting, temporary tables. A statement that needs more gets an error.
 pub(crate) const HEAP_BYTES_MAX: u64 = 256 << 20;
+/// Temporary tables of one connection, which are in that memory.
+pub(crate) const TEMPORARY_BYTES_MAX: u64 = 4 << 20;
 /// Pages that one connection keeps in memory.
 pub(crate) const CACHE_KIB: u64 = 1_024;
 /// Bytes of a page.

@@ -19,7 +19,9 @@ use wasmhost_base::sealed::unseal;
 use wasmhost_base::wire::{Descriptor, Wire};
 use wasmhost_config::DatabaseLimits;
 
-use crate::bounds::{ASKED_MAX, DATABASES_OPEN_MAX, HUNG_AFTER, PLACE_BYTES, REPLIES_MAX, ROOM_BYTES_MAX};
+use crate::bounds::{
+    ASKED_MAX, DATABASES_OPEN_MAX, HUNG_AFTER, PLACE_BYTES, REPLIES_MAX, ROOM_BYTES_MAX, STATEMENT_CPU_MAX,
+};
 use crate::error::DatabaseError;
 use crate::file::file_name;
 use crate::keeper::{AskedStatement, DatabaseJob, DatabasePlace, IdleDatabase, Keeper};
@@ -73,8 +75,9 @@ pub(crate) async fn serve(primary: &Wire, folder: PathBuf) -> io::Result<()> {
                             tracing::warn!(group, %error, "what a worker asked of databases cannot be read, and it is not answered any more; the process may have been broken into");
                         }
                         desk.borrow().open.values().for_each(|keeper| {
-                            // Without room, its transactions end by their time.
-                            let _ = keeper.tell(DatabaseJob::CloseLine(line));
+                            if let Err(job) = keeper.tell(DatabaseJob::CloseLine(line)) {
+                                keeper.close_later(job);
+                            }
                         });
                     });
                 }
@@ -124,6 +127,9 @@ impl DatabaseDesk {
 
     /// Has a database do something; none: it is not granted, or too much waits.
     fn tell(&mut self, database: &str, limits: DatabaseLimits, asked: AskedStatement) -> Result<(), DatabaseError> {
+        if self.open.get(database).is_some_and(Keeper::has_ended) {
+            self.open.remove(database);
+        }
         if !self.open.contains_key(database) {
             if self.open.len() >= DATABASES_OPEN_MAX {
                 return Err(DatabaseError::Busy);
@@ -203,6 +209,9 @@ async fn hear(
     while let Some(question) = message::read::<DatabaseQuestion>(&mut read).await? {
         match question {
             DatabaseQuestion::Execute { number, connection, database, sql, parameters, cpu_us, in_transaction } => {
+                if running.borrow().contains_key(&number) {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a number that another statement has"));
+                }
                 let given_up = Arc::new(AtomicBool::new(false));
                 let taken = room.take(&sql, &parameters);
                 let is_taken = taken.is_some();
@@ -214,7 +223,8 @@ async fn hear(
                     number,
                     sql,
                     parameters,
-                    cpu: Duration::from_micros(cpu_us),
+                    cpu: Duration::from_micros(cpu_us).min(STATEMENT_CPU_MAX),
+                    spent: Duration::ZERO,
                     in_transaction,
                     given_up,
                     replies: replies.clone(),
@@ -240,8 +250,9 @@ async fn hear(
             }
             DatabaseQuestion::Close { connection, database } => {
                 if let Some(keeper) = desk.borrow().open.get(&database) {
-                    // Without room, its transaction ends by its time.
-                    let _ = keeper.tell(DatabaseJob::Close((line, connection)));
+                    if let Err(job) = keeper.tell(DatabaseJob::Close((line, connection))) {
+                        keeper.close_later(job);
+                    }
                 }
             }
         }

@@ -18,7 +18,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::bounds::{
     CACHE_KIB, HEAP_BYTES_MAX, INSTRUCTIONS_PER_LOOK, LOG_BYTES_MAX, LOG_KEPT_BYTES, PAGE_BYTES, PARAMETERS_MAX,
-    RESULT_BYTES_MAX, RESULT_ROWS_MAX, SQL_BYTES_MAX, STATEMENT_TIME_MAX, VALUE_BYTES_MAX,
+    RESULT_BYTES_MAX, RESULT_ROWS_MAX, SQL_BYTES_MAX, STATEMENT_TIME_MAX, TEMPORARY_BYTES_MAX, VALUE_BYTES_MAX,
+    VALUE_OVERHEAD_BYTES,
 };
 use crate::error::DatabaseError;
 use crate::policy;
@@ -124,9 +125,10 @@ impl DatabaseEngine {
         // Whoever waits for a transaction waits in our queue.
         sqlite.busy_timeout(Duration::ZERO)?;
         let pages_max = (bytes_max / PAGE_BYTES).clamp(1, u64::from(u32::MAX - 1));
+        let temporary_pages = TEMPORARY_BYTES_MAX / PAGE_BYTES;
         sqlite.execute_batch(&format!(
             "PRAGMA hard_heap_limit = {HEAP_BYTES_MAX}; PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA temp_store = MEMORY; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA max_page_count = {pages_max}; \
+             PRAGMA temp_store = MEMORY; PRAGMA temp.max_page_count = {temporary_pages}; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA max_page_count = {pages_max}; \
              PRAGMA journal_size_limit = {LOG_KEPT_BYTES}; PRAGMA cell_size_check = ON;"
         ))?;
         for (config, is_on) in [
@@ -215,33 +217,27 @@ impl DatabaseEngine {
             prepared.raw_bind_parameter(index + 1, BoundValue(value)).map_err(stopped)?;
         }
         // What it changes and gives back is done as a whole, or not at all: a result may be too large.
-        let is_guarded = !prepared.readonly() && prepared.column_count() > 0 && self.sqlite.is_autocommit();
+        let is_guarded = !prepared.readonly() && prepared.column_count() > 0;
+        let was_in_transaction = self.is_in_transaction();
         if is_guarded {
             self.sqlite.execute_batch("SAVEPOINT wasmhost").map_err(stopped)?;
         }
-        let columns: Vec<String> = prepared.column_names().map(str::to_owned).collect();
-        let read = read(&mut prepared, columns.len()).map_err(|error| match error {
+        let read = read(&mut prepared).map_err(|error| match error {
             UnreadRows::TooLarge => DatabaseError::ResultTooLarge.into(),
             UnreadRows::Failed(error) => stopped(error),
         });
         drop(prepared);
-        let rows = match read {
-            Ok(rows) if is_guarded => {
-                self.sqlite.execute_batch("RELEASE wasmhost").map_err(|error| {
-                    let error = stopped(error);
-                    self.roll_back();
-                    error
-                })?;
-                rows
+        let release = |_: &_| if is_guarded { self.sqlite.execute_batch("RELEASE wasmhost") } else { Ok(()) };
+        let kept = read.and_then(|read| release(&read).map(|()| read).map_err(stopped));
+        if kept.is_err() && is_guarded {
+            match was_in_transaction {
+                // (Some errors end the whole transaction, and this with it.)
+                true if self.is_in_transaction() => self.for_host("ROLLBACK TO wasmhost; RELEASE wasmhost"),
+                true => {}
+                false => self.roll_back(),
             }
-            Ok(rows) => rows,
-            Err(error) => {
-                if is_guarded {
-                    self.roll_back();
-                }
-                return Err(error);
-            }
-        };
+        }
+        let (columns, rows) = kept?;
         let (changes, last_insert_rowid) = (self.sqlite.changes(), self.sqlite.last_insert_rowid());
         Ok(DatabaseRows { columns, rows, changes, last_insert_rowid })
     }
@@ -304,23 +300,59 @@ impl From<rusqlite::Error> for UnreadRows {
     }
 }
 
-/// The rows of a statement.
-fn read(prepared: &mut rusqlite::Statement<'_>, columns: usize) -> Result<Vec<Vec<DatabaseValue>>, UnreadRows> {
+/// The names of a statement's columns, and its rows. (The names are those of its first step: SQLite prepares it anew then, if
+/// somebody has changed a table meanwhile.)
+fn read(prepared: &mut rusqlite::Statement<'_>) -> Result<(Vec<String>, Vec<Vec<DatabaseValue>>), UnreadRows> {
     let (mut all, mut bytes) = (Vec::new(), 0);
+    let mut columns = None;
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next()? {
-        let mut values = Vec::with_capacity(columns);
-        for column in 0..columns {
-            let value = owned(row.get_ref(column)?);
-            bytes += value.bytes();
-            values.push(value);
+        let columns = match &mut columns {
+            Some(columns) => columns,
+            none => none.insert(names(row.as_ref(), &mut bytes)?),
+        };
+        let mut values = Vec::with_capacity(columns.len());
+        for column in 0..columns.len() {
+            let value = row.get_ref(column)?;
+            bytes += VALUE_OVERHEAD_BYTES + length(value);
+            if bytes > RESULT_BYTES_MAX {
+                return Err(UnreadRows::TooLarge);
+            }
+            values.push(owned(value));
         }
-        if all.len() == RESULT_ROWS_MAX || bytes > RESULT_BYTES_MAX {
+        if all.len() == RESULT_ROWS_MAX {
             return Err(UnreadRows::TooLarge);
         }
         all.push(values);
     }
+    drop(rows);
+    let columns = match columns {
+        Some(columns) => columns,
+        None => names(prepared, &mut bytes)?,
+    };
+    Ok((columns, all))
+}
+
+/// The names of columns, which count as values do.
+fn names(prepared: &rusqlite::Statement<'_>, bytes: &mut usize) -> Result<Vec<String>, UnreadRows> {
+    let mut all = Vec::with_capacity(prepared.column_count());
+    for column in 0..prepared.column_count() {
+        let name = prepared.column_name(column)?;
+        *bytes += VALUE_OVERHEAD_BYTES + name.len();
+        if *bytes > RESULT_BYTES_MAX {
+            return Err(UnreadRows::TooLarge);
+        }
+        all.push(name.to_owned());
+    }
     Ok(all)
+}
+
+/// Bytes of a value.
+fn length(value: ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
+    }
 }
 
 fn owned(value: ValueRef<'_>) -> DatabaseValue {

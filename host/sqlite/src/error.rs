@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{
     BUSY_WAIT_MAX, PARAMETERS_BYTES_MAX, PARAMETERS_MAX, RESULT_BYTES_MAX, RESULT_ROWS_MAX, SQL_BYTES_MAX,
-    TRANSACTION_TIME_MAX, VALUE_BYTES_MAX,
+    TEMPORARY_BYTES_MAX, TRANSACTION_TIME_MAX, VALUE_BYTES_MAX,
 };
 
 /// Why a statement was not done. Unless it says otherwise, the statement has changed nothing.
@@ -53,7 +53,9 @@ pub enum DatabaseError {
     )]
     ResultTooLarge,
     /// The database has as much as it may have, or the disk is full.
-    #[error("the database is full: it may have {max} bytes")]
+    #[error(
+        "the database is full: it may have {max} bytes, and temporary tables {TEMPORARY_BYTES_MAX} for each connection"
+    )]
     Full {
         /// Its quota, in bytes.
         max: u64,

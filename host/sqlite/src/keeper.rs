@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -14,6 +14,7 @@ use std::{io, thread};
 use tokio::sync::mpsc;
 
 use wasmhost_base::line_budget::LineBudget;
+use wasmhost_base::panics::caught;
 
 use crate::bounds::{BUSY_WAIT_MAX, CONNECTIONS_OF_DATABASE_MAX, IDLE_MAX, QUEUE_MAX, TRANSACTION_TIME_MAX, TRY_AGAIN};
 use crate::engine::{DatabaseEngine, Statement, Stopped, cpu_now};
@@ -21,6 +22,8 @@ use crate::error::DatabaseError;
 use crate::message::{DatabaseReply, StatementOutcome};
 use crate::value::{DatabaseRows, DatabaseValue};
 
+/// Connections that are to be closed, and for which the queue had no room.
+const CLOSINGS_MAX: usize = 1_024;
 /// Lines about databases in one second, of which guests can cause many.
 const LINES_PER_SECOND: u64 = 10;
 
@@ -44,6 +47,8 @@ pub(crate) struct AskedStatement {
     pub(crate) sql: String,
     pub(crate) parameters: Vec<DatabaseValue>,
     pub(crate) cpu: Duration,
+    /// What it has used of that in attempts that found another connection's transaction.
+    pub(crate) spent: Duration,
     pub(crate) in_transaction: bool,
     pub(crate) given_up: Arc<AtomicBool>,
     pub(crate) replies: mpsc::Sender<DatabaseReply>,
@@ -69,6 +74,7 @@ pub(crate) struct Keeper {
     jobs: SyncSender<DatabaseJob>,
     thread: JoinHandle<()>,
     began: Arc<Began>,
+    closings: Closings,
     /// Jobs that it was given.
     told: Cell<u64>,
     /// What it may hold.
@@ -90,10 +96,17 @@ impl Keeper {
         let (jobs, heard) = sync_channel(QUEUE_MAX);
         let began = Arc::new(Began { origin: Instant::now(), ms: AtomicU64::new(0) });
         let bytes_max = place.bytes_max;
-        let shelf =
-            Shelf { place, idle, began: Arc::clone(&began), connections: HashMap::new(), waiting: VecDeque::new() };
+        let closings = Closings::default();
+        let shelf = Shelf {
+            place,
+            idle,
+            began: Arc::clone(&began),
+            closings: Arc::clone(&closings),
+            connections: HashMap::new(),
+            waiting: VecDeque::new(),
+        };
         let thread = thread::Builder::new().name("database".to_owned()).spawn(move || shelf.keep(&heard))?;
-        Ok(Self { jobs, thread, began, told: Cell::new(0), bytes_max })
+        Ok(Self { jobs, thread, began, closings, told: Cell::new(0), bytes_max })
     }
 
     /// Has it end after what it was told.
@@ -113,6 +126,19 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether its thread is gone, by a bug.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Has connections closed for which its queue had no room, or whose process is gone.
+    pub(crate) fn close_later(&self, job: DatabaseJob) {
+        let mut closings = self.closings.lock().unwrap_or_else(PoisonError::into_inner);
+        if closings.len() < CLOSINGS_MAX || matches!(job, DatabaseJob::CloseLine(_)) {
+            closings.push(job);
+        }
+    }
+
     /// How many jobs it was given.
     pub(crate) fn has_told(&self) -> u64 {
         self.told.get()
@@ -127,6 +153,9 @@ impl Keeper {
     }
 }
 
+/// Connections that are to be closed, beside the queue.
+type Closings = Arc<Mutex<Vec<DatabaseJob>>>;
+
 /// A connection of a guest.
 struct Open {
     engine: DatabaseEngine,
@@ -140,6 +169,7 @@ struct Shelf {
     place: DatabasePlace,
     idle: mpsc::Sender<IdleDatabase>,
     began: Arc<Began>,
+    closings: Closings,
     connections: HashMap<ConnectionKey, Open>,
     /// Statements that wait for a transaction, until when; the first one first.
     waiting: VecDeque<(AskedStatement, Instant)>,
@@ -157,6 +187,10 @@ impl Shelf {
                 Err(RecvTimeoutError::Timeout) => {}
                 // Nobody asks any more. SQLite empties the log with the last connection.
                 Err(RecvTimeoutError::Disconnected) => return self.refuse_waiting(),
+            }
+            let closings = std::mem::take(&mut *self.closings.lock().unwrap_or_else(PoisonError::into_inner));
+            for job in closings {
+                self.act(job);
             }
             self.end_long_transactions();
             self.try_waiting();
@@ -200,18 +234,23 @@ impl Shelf {
     }
 
     /// Does a statement. What has to wait comes back.
-    fn attempt(&mut self, asked: AskedStatement, until: Instant) -> Option<AskedStatement> {
+    fn attempt(&mut self, mut asked: AskedStatement, until: Instant) -> Option<AskedStatement> {
         if asked.given_up.load(Relaxed) {
-            self.reply(&asked, Duration::ZERO, Err(DatabaseError::GivenUp));
+            self.reply(&asked, asked.spent, Err(DatabaseError::GivenUp));
             return None;
         }
         let began_cpu = cpu_now();
         let ms = u64::try_from(self.began.origin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.began.ms.store(ms, Relaxed);
-        let outcome = self.perform(&asked);
+        // SQLite without memory is an assertion of its crate.
+        let outcome = caught(|| self.perform(&asked)).unwrap_or_else(|_| {
+            self.connections.remove(&asked.connection);
+            Err(DatabaseError::Memory.into())
+        });
         self.began.ms.store(0, Relaxed);
+        asked.spent += cpu_now().saturating_sub(began_cpu);
         let outcome = match outcome {
-            Err(Stopped::Blocked) if Instant::now() < until => return Some(asked),
+            Err(Stopped::Blocked) if Instant::now() < until && asked.spent < asked.cpu => return Some(asked),
             Err(Stopped::Blocked) => Err(DatabaseError::Busy),
             Err(Stopped::Error(error)) => Err(error),
             Ok(rows) => Ok(rows),
@@ -219,7 +258,7 @@ impl Shelf {
         if let Err(error) = &outcome {
             self.tell_log(error);
         }
-        self.reply(&asked, cpu_now().saturating_sub(began_cpu), outcome);
+        self.reply(&asked, asked.spent, outcome);
         None
     }
 
@@ -235,14 +274,14 @@ impl Shelf {
     /// The database is closed: what waits is not done.
     fn refuse_waiting(mut self) {
         for (asked, _) in std::mem::take(&mut self.waiting) {
-            self.reply(&asked, Duration::ZERO, Err(DatabaseError::Busy));
+            self.reply(&asked, asked.spent, Err(DatabaseError::Busy));
         }
     }
 
     fn perform(&mut self, asked: &AskedStatement) -> Result<DatabaseRows, Stopped> {
         let open = self.open(asked)?;
-        let statement =
-            Statement { sql: &asked.sql, parameters: &asked.parameters, cpu: asked.cpu, given_up: &asked.given_up };
+        let cpu = asked.cpu.saturating_sub(asked.spent);
+        let statement = Statement { sql: &asked.sql, parameters: &asked.parameters, cpu, given_up: &asked.given_up };
         let outcome = open.engine.run(&statement);
         open.used = Instant::now();
         open.transaction = open.engine.is_in_transaction().then(|| open.transaction.unwrap_or(open.used));
@@ -320,15 +359,17 @@ impl Shelf {
     }
 
     fn tell_log(&self, error: &DatabaseError) {
-        if let DatabaseError::Damaged { .. } | DatabaseError::Io { .. } | DatabaseError::Memory = error {
-            tell(|| {
-                tracing::error!(
-                    database = self.place.name,
-                    hint = "a damaged file: restore it from a backup, or move it and those beside it away to begin with an empty database",
-                    "a statement failed: {error}"
-                );
-            });
-        }
+        let hint = match error {
+            DatabaseError::Damaged { .. } => {
+                "restore the file from a backup, or move it and those beside it away to begin with an empty database"
+            }
+            DatabaseError::Io { .. } => "see that the disk has room, and that this user may read and write the file",
+            DatabaseError::Memory => {
+                "statements that sort or group much at once share this memory with those of all apps"
+            }
+            _ => return,
+        };
+        tell(|| tracing::error!(database = self.place.name, hint, "a statement failed: {error}"));
     }
 }
 

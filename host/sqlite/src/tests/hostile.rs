@@ -258,6 +258,78 @@ fn memory_has_a_bound() -> TestResult {
 }
 
 #[test]
+fn names_of_columns_count_and_no_row_is_read_beyond_the_bound() -> TestResult {
+    run(async {
+        let mut host = Host::new(GIB).await;
+        let connection = host.asker().await.connect("app/a");
+        done(execute(&connection, &format!("CREATE TABLE wide ({} INT)", "n".repeat(90_000))).await);
+        let wide = format!("SELECT {} FROM wide", ["wide.*"; 120].join(", "));
+        assert_eq!(execute(&connection, &wide).await, Err(DatabaseError::ResultTooLarge));
+        let many = format!("SELECT {}", ["?1"; 400].join(", "));
+        for value in [text(&"x".repeat(1_048_000)), DatabaseValue::Blob(vec![0; 1_048_000])] {
+            assert_eq!(answer(&connection, &many, &[value]).await.outcome, Err(DatabaseError::ResultTooLarge));
+        }
+        assert_eq!(number(execute(&connection, "SELECT count(*) FROM wide").await), 0, "all goes on");
+        Ok(())
+    })
+}
+
+#[test]
+fn names_are_those_of_the_rows_when_another_connection_changes_a_table() -> TestResult {
+    run(async {
+        let mut host = Host::new(GIB).await;
+        let databases = host.asker().await;
+        let (one, other) = (databases.connect("app/a"), databases.connect("app/a"));
+        done(execute(&one, "CREATE TABLE t (owner, secret)").await);
+        done(execute(&one, "INSERT INTO t VALUES ('me', 'hush')").await);
+        let all = "SELECT * FROM t";
+        assert_eq!(done(execute(&other, all).await).columns, ["owner", "secret"]);
+        done(execute(&one, "DROP TABLE t").await);
+        done(execute(&one, "CREATE TABLE t (secret, owner)").await);
+        assert_eq!(done(execute(&other, all).await).columns, ["secret", "owner"], "without rows");
+        done(execute(&one, "ALTER TABLE t ADD COLUMN more").await);
+        done(execute(&one, "INSERT INTO t VALUES ('hush', 'me', 1)").await);
+        let rows = done(execute(&other, all).await);
+        assert_eq!(rows.columns, ["secret", "owner", "more"]);
+        assert_eq!(rows.rows, [[text("hush"), text("me"), DatabaseValue::Integer(1)]]);
+        Ok(())
+    })
+}
+
+#[test]
+fn what_gives_back_too_much_changes_nothing_and_its_transaction_goes_on() -> TestResult {
+    run(async {
+        let mut host = Host::new(GIB).await;
+        let connection = host.asker().await.connect("app/a");
+        done(execute(&connection, "CREATE TABLE t (v)").await);
+        done(execute(&connection, "BEGIN").await);
+        done(execute(&connection, "INSERT INTO t VALUES (1)").await);
+        let many = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 60000) INSERT INTO t SELECT n FROM c RETURNING v";
+        assert_eq!(execute(&connection, many).await, Err(DatabaseError::ResultTooLarge));
+        done(execute(&connection, "COMMIT").await);
+        assert_eq!(number(execute(&connection, "SELECT count(*) FROM t").await), 1);
+        Ok(())
+    })
+}
+
+#[test]
+fn attempts_behind_another_transaction_are_paid_for() -> TestResult {
+    run(async {
+        let mut host = Host::new(GIB).await;
+        let databases = host.asker().await;
+        let (one, other) = (databases.connect("app/a"), databases.connect("app/a"));
+        done(execute(&one, "CREATE TABLE t (v)").await);
+        done(execute(&one, "BEGIN IMMEDIATE").await);
+        // Preparing it takes a while, each time.
+        let long = format!("INSERT INTO t VALUES {}", vec!["(1)"; 20_000].join(", "));
+        let cpu = Duration::from_millis(200);
+        let waited = other.execute(long, Vec::new(), cpu).await;
+        assert!(waited.outcome.is_err() && waited.cpu >= cpu, "{waited:?}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_damaged_file_is_an_error_with_its_name() -> TestResult {
     run(async {
         let mut host = Host::new(GIB).await;
