@@ -47,7 +47,10 @@ impl<B: Backend> Primary<B> {
                 }
                 self.note(&HostEvent::Listening(self.of_worker(worker)));
                 self.places[usize::from(worker.0) - 1].has_begun = true;
-                self.restarted(worker);
+                // (Else it is the one that is to go, which has just begun.)
+                if !self.leaves(worker) {
+                    self.restarted(worker);
+                }
                 self.supervisor_of(worker).on_event(Instant::now(), Event::Listening(worker), fastrand::f64());
             }
             WorkerEvent::Disconnect(worker) => {

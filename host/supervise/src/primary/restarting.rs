@@ -5,7 +5,7 @@ use std::time::Instant;
 use wasmhost_serve::worker::{Stage, WorkerId};
 
 use super::error::PrimaryError;
-use super::restarts::RestartReply;
+use super::restarts::{LateStep, RestartReply};
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
 
@@ -48,15 +48,26 @@ impl<B: Backend> Primary<B> {
 
     /// The worker that is being replaced has had its time.
     pub(super) fn end_leaving(&mut self) {
-        let Some(worker) = self.restarts.is_late(Instant::now()) else { return };
-        let Some(place) = self.place_of(worker).filter(|place| place.leaves) else { return };
-        if let Some(handle) = &place.handle {
-            tracing::warn!(
-                worker = worker.0,
-                limit = "--drain-timeout",
-                "restart: --drain-timeout is over: requests of this worker that are still in flight are broken off"
-            );
-            handle.stage(Stage::Stop);
+        let Some((worker, step)) = self.restarts.is_late(Instant::now()) else { return };
+        let leaving = self.place_of(worker).filter(|place| place.leaves).and_then(|place| place.handle.as_ref());
+        match (step, leaving) {
+            (LateStep::Stop, Some(handle)) => {
+                tracing::warn!(
+                    worker = worker.0,
+                    limit = "--drain-timeout",
+                    "restart: --drain-timeout is over: requests of this worker that are still in flight are broken off"
+                );
+                handle.stage(Stage::Stop);
+            }
+            (LateStep::Kill, Some(handle)) => handle.end_hung(),
+            (LateStep::Stop | LateStep::Kill, None) => {}
+            (LateStep::GiveUp, _) => {
+                tracing::error!(
+                    worker = worker.0,
+                    "restart: the worker does not come back, and is not waited for any longer"
+                );
+                self.next_restart();
+            }
         }
     }
 

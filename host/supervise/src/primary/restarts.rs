@@ -1,7 +1,7 @@
 //! Which worker is being replaced, one after another. Pure.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -17,10 +17,25 @@ pub(super) type RestartReply = oneshot::Sender<Result<Vec<u16>, String>>;
 #[derive(Default)]
 pub(super) struct Restarts {
     waiting: VecDeque<WorkerId>,
-    /// The one that is being replaced, and until when it may finish what it has; none: it was told to end at once.
-    present: Option<(WorkerId, Option<Instant>)>,
+    /// The one that is being replaced, what is done next about it, and when.
+    present: Option<(WorkerId, LateStep, Instant)>,
     asked: Vec<AskedRestart>,
 }
+
+/// What is done about a worker that has not been replaced in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LateStep {
+    /// Its requests are broken off.
+    Stop,
+    /// It is killed, if it is a process.
+    Kill,
+    /// It is not waited for any longer.
+    GiveUp,
+}
+
+/// How long after it was told to end at once a worker is killed, and how long the next one is waited for then.
+const KILLED_AFTER: Duration = Duration::from_secs(1);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// Somebody waits for these.
 struct AskedRestart {
@@ -32,6 +47,7 @@ struct AskedRestart {
 impl Restarts {
     /// Has these workers replaced. Those that are to be already are replaced once more, if their turn has begun.
     pub(super) fn ask(&mut self, workers: Vec<WorkerId>, reply: RestartReply) {
+        self.asked.retain(|asked| !asked.reply.is_closed());
         for worker in &workers {
             if !self.waiting.contains(worker) && self.waiting.len() < WAITING_MAX {
                 self.waiting.push_back(*worker);
@@ -46,24 +62,35 @@ impl Restarts {
             return None;
         }
         let worker = self.waiting.pop_front()?;
-        self.present = Some((worker, Some(deadline)));
+        self.present = Some((worker, LateStep::Stop, deadline));
         Some(worker)
     }
 
     /// When [`Self::is_late`] has an answer.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        self.present.and_then(|(_, deadline)| deadline)
+        self.present.map(|(.., deadline)| deadline)
     }
 
-    /// The one that has had its time by `now`, which is said once.
-    pub(super) fn is_late(&mut self, now: Instant) -> Option<WorkerId> {
-        let (worker, deadline) = self.present.as_mut()?;
-        deadline.take_if(|deadline| *deadline <= now).map(|_| *worker)
+    /// The one that has had its time by `now`, and what is done about it.
+    pub(super) fn is_late(&mut self, now: Instant) -> Option<(WorkerId, LateStep)> {
+        let (worker, step, _) = self.present.filter(|(.., deadline)| *deadline <= now)?;
+        match step {
+            LateStep::Stop => self.present = Some((worker, LateStep::Kill, now + KILLED_AFTER)),
+            LateStep::Kill => self.present = Some((worker, LateStep::GiveUp, now + GIVEN_UP_AFTER)),
+            LateStep::GiveUp => {
+                self.present = None;
+                for asked in self.asked.extract_if(.., |asked| asked.left.contains(&worker)) {
+                    // Who asked may have left.
+                    let _ = asked.reply.send(Err(format!("worker {} does not come back; see the log", worker.0)));
+                }
+            }
+        }
+        Some((worker, step))
     }
 
     /// A worker listens: it may be the one that was replaced.
     pub(super) fn listens(&mut self, worker: WorkerId) {
-        if self.present.take_if(|(present, _)| *present == worker).is_none() {
+        if self.present.take_if(|(present, ..)| *present == worker).is_none() {
             return;
         }
         let (mut asked, mut ended) = (std::mem::take(&mut self.asked), Vec::new());
@@ -85,7 +112,6 @@ impl Restarts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn workers_are_replaced_one_after_another_and_whoever_asked_hears_of_the_last() {
@@ -109,14 +135,22 @@ mod tests {
     }
 
     #[test]
-    fn one_that_does_not_end_is_told_once_that_its_time_is_over() {
+    fn one_that_does_not_end_is_stopped_killed_and_given_up() {
         let (now, mut restarts) = (Instant::now(), Restarts::default());
-        let (reply, _hears) = oneshot::channel();
+        let (reply, mut hears) = oneshot::channel();
         restarts.ask(vec![WorkerId(1)], reply);
         assert_eq!(restarts.due_at(), None);
         restarts.next(now);
         assert_eq!(restarts.due_at(), Some(now));
         assert_eq!(restarts.is_late(now - Duration::from_secs(1)), None);
-        assert_eq!((restarts.is_late(now), restarts.is_late(now), restarts.due_at()), (Some(WorkerId(1)), None, None));
+        assert_eq!(restarts.is_late(now), Some((WorkerId(1), LateStep::Stop)));
+        assert_eq!(restarts.is_late(now), None);
+        let later = now + KILLED_AFTER;
+        assert_eq!((restarts.due_at(), restarts.is_late(later)), (Some(later), Some((WorkerId(1), LateStep::Kill))));
+        // It does not come back.
+        let later = later + GIVEN_UP_AFTER;
+        assert_eq!(restarts.is_late(later), Some((WorkerId(1), LateStep::GiveUp)));
+        assert!(hears.try_recv().is_ok_and(|told| told.is_err()));
+        assert_eq!((restarts.due_at(), restarts.next(later)), (None, None));
     }
 }
