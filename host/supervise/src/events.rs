@@ -125,9 +125,12 @@ impl EventBook {
         self.last.send_replace(id);
     }
 
-    /// Those that are kept of the events after number `after`, in order.
+    /// Those that are kept of the events after number `after`, in order. A number that no event has had yet is of another host, which
+    /// was here before: all are told then.
     pub(crate) fn after(&self, after: u64) -> Vec<KeptEvent> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = kept.back().map_or(0, |last| last.id);
+        let after = if after > last { 0 } else { after };
         let begin = kept.partition_point(|event| event.id <= after);
         kept.range(begin..).cloned().collect()
     }
@@ -162,7 +165,8 @@ mod tests {
         let last = KEPT as u64 + 5;
         assert_eq!(ids(0), (6..=last).collect::<Vec<_>>());
         assert_eq!(ids(last - 1), [last]);
-        assert_eq!((ids(last), ids(u64::MAX)), (vec![], vec![]));
+        assert_eq!(ids(last), Vec::<u64>::new());
+        assert_eq!(ids(last + 1), ids(0), "of another host");
         assert!(news.has_changed().is_ok_and(|has| has));
         assert_eq!(*news.borrow_and_update(), last);
     }
