@@ -22,7 +22,9 @@ mod target;
 mod times;
 mod worker;
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -155,19 +157,19 @@ impl Outgoing {
                 meter: Arc::clone(&meter),
                 whose,
             };
-            let exchange = exchange::run(Arc::clone(&outbound), sent, answer);
+            // (In a box from here on: it is large, and a task that is begun is copied several times.)
+            let exchange = Charged::new(exchange::run(Arc::clone(&outbound), sent, answer), meter, whose.1);
             // The exchange runs in its own task. Dropping the transfer drops the handle, which aborts the task.
             let task = tokio::spawn(async move {
                 let _permit = permit;
-                let outcome = Charged::new(exchange, meter, whose.1).await.flatten();
-                outcome.unwrap_or_else(|| Err(over_cpu_limit(outbound.app(), whose)))
+                exchange.await.flatten().unwrap_or_else(|| Err(over_cpu_limit(outbound.app(), whose)))
             });
             let task = AbortOnDrop::new(task, attention);
             match answered.await {
                 Ok(answer) => {
                     let transfer: OutgoingTransfer = Box::new(async move {
                         // wasmtime-wasi-http looks once at once, and gives the guest an error in place of the response.
-                        tokio::task::yield_now().await;
+                        next_poll().await;
                         task.join().await
                     });
                     Ok((answer?, transfer))
@@ -212,6 +214,19 @@ impl Outgoing {
     }
 }
 
+/// Ready when it is polled again, which it asks for. (`yield_now` has the event loop ask the system for events in between.)
+async fn next_poll() {
+    let mut polled = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 fn over_cpu_limit(app: &str, (worker, request): (u16, u64)) -> Error {
     tracing::warn!(
         app,
@@ -230,7 +245,7 @@ mod tests {
     use bytes::Bytes;
     use http_body_util::BodyExt;
     use std::pin::Pin;
-    use std::task::{Context, Poll};
+    use std::task::Context;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};

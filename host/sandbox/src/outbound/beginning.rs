@@ -132,10 +132,12 @@ impl Beginning<'_> {
                 }
                 None => {
                     let deadline = after(times.connect);
-                    self.open(&at, request.method(), payer, deadline).await?
+                    // In a box: most requests are sent on a connection that is there.
+                    Box::pin(self.open(&at, request.method(), payer, deadline)).await?
                 }
             };
-            let copy = sends_no_body(&request).then(|| copy_of(&request));
+            let copy = sends_no_body(&request).then(|| head_of(&request));
+            let emptied = |head: http::Request<()>| head.map(|()| OutgoingUpload::empty(attention));
             let unanswered = match self.send(way, request).await {
                 Ok((head, way, sent)) => {
                     if connection == ConnectionUse::Kept {
@@ -151,10 +153,10 @@ impl Beginning<'_> {
             let again = match (unanswered.unsent, unanswered.processing) {
                 (Some(unsent), _) => Some(unsent),
                 // (An upstream that refuses it twice has its reasons.)
-                (None, Processing::Unprocessed) if !std::mem::replace(&mut was_refused, true) => copy,
+                (None, Processing::Unprocessed) if !std::mem::replace(&mut was_refused, true) => copy.map(emptied),
                 (None, Processing::Connection) if connection == ConnectionUse::Kept => {
                     may_use_kept = 0;
-                    copy.filter(is_repeatable)
+                    copy.filter(is_repeatable).map(emptied)
                 }
                 (None, _) => None,
             };
@@ -246,7 +248,7 @@ impl Beginning<'_> {
         form.map_err(|error| Unanswered::of(error.into()))?;
         if matches!(way, OutgoingWay::Shared(_)) && sends_no_body(&request) && !request.body().is_end_stream() {
             // As hyper has it for HTTP/1.1.
-            request = copy_of(&request);
+            request = head_of(&request).map(|()| OutgoingUpload::empty(self.attention));
         }
         let sent = request.body().begin();
         let late = late(sent.clone(), self.times);
@@ -287,7 +289,7 @@ impl Beginning<'_> {
 }
 
 /// Whether a request may be sent again although its upstream may have it already.
-fn is_repeatable(request: &http::Request<OutgoingUpload>) -> bool {
+fn is_repeatable(request: &http::Request<()>) -> bool {
     const IDEMPOTENT: [Method; 6] =
         [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
     IDEMPOTENT.contains(request.method())
@@ -304,8 +306,8 @@ fn sends_no_body(request: &http::Request<OutgoingUpload>) -> bool {
 }
 
 /// The same request, without a body.
-fn copy_of(request: &http::Request<OutgoingUpload>) -> http::Request<OutgoingUpload> {
-    let mut copy = http::Request::new(request.body().empty());
+fn head_of(request: &http::Request<OutgoingUpload>) -> http::Request<()> {
+    let mut copy = http::Request::new(());
     copy.method_mut().clone_from(request.method());
     copy.uri_mut().clone_from(request.uri());
     copy.headers_mut().clone_from(request.headers());

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -48,10 +48,9 @@ impl OutgoingUpload {
         Self { body, sent, attention: Arc::clone(attention) }
     }
 
-    /// The same exchange's, without content.
-    pub(super) fn empty(&self) -> Self {
-        let empty = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-        Self::new(empty, &self.attention)
+    /// One without content.
+    pub(super) fn empty(attention: &Arc<Attention>) -> Self {
+        Self::new(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync(), attention)
     }
 
     /// It is sent from now on.
@@ -126,7 +125,8 @@ pub(super) struct Attention {
     upload: AtomicWaker,
     download: AtomicWaker,
     /// The end of the response, once it is there.
-    end: watch::Sender<Option<DownloadEnd>>,
+    end: OnceLock<DownloadEnd>,
+    has_ended: Notify,
     /// Nobody waits for the end of the exchange any more, although the response was read.
     pub(super) is_unwanted: Notify,
     origin: Instant,
@@ -144,7 +144,8 @@ impl Attention {
             is_closed: AtomicBool::new(false),
             upload: AtomicWaker::new(),
             download: AtomicWaker::new(),
-            end: watch::channel(None).0,
+            end: OnceLock::new(),
+            has_ended: Notify::new(),
             is_unwanted: Notify::new(),
             origin: Instant::now(),
             last_ms: AtomicU64::new(0),
@@ -160,7 +161,9 @@ impl Attention {
     }
 
     fn end(&self, end: DownloadEnd) {
-        self.end.send_if_modified(|known| known.is_none() && known.replace(end).is_none());
+        if self.end.set(end).is_ok() {
+            self.has_ended.notify_one();
+        }
     }
 
     /// Lets go of both bodies: what shares its connection with others has no other end.
@@ -177,14 +180,17 @@ impl Attention {
 
     /// Whether all of the response was read.
     pub(super) fn is_whole(&self) -> bool {
-        *self.end.borrow() == Some(DownloadEnd::Whole)
+        self.end.get() == Some(&DownloadEnd::Whole)
     }
 
-    /// Waits for the end of the response.
+    /// Waits for the end of the response; one task does.
     pub(super) async fn ended(&self) -> DownloadEnd {
-        let mut end = self.end.subscribe();
-        let end = end.wait_for(Option::is_some).await;
-        end.ok().and_then(|end| *end).unwrap_or(DownloadEnd::Abandoned)
+        loop {
+            match self.end.get() {
+                Some(end) => return *end,
+                None => self.has_ended.notified().await,
+            }
+        }
     }
 
     /// Returns when nobody has read the response for `unread`. From then on, reading it is an error. A reader that has
