@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line() -> serde_json::Result<()> {
-        let event = r#"{"id":7,"time":"T","event":"fault","worker":2,"app":"a","detail":"x\n[0m"}"#;
+        let event = r#"{"id":7,"time":"T","event":"fault","worker":2,"app":"a","detail":"x\n\u001b[0m"}"#;
         assert_eq!(shown(&serde_json::from_str(event)?), "T  fault        app=a  detail=x\\n\\u{1b}[0m  worker=2");
         Ok(())
     }
