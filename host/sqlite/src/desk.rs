@@ -142,7 +142,7 @@ impl DatabaseDesk {
             let keeper = Keeper::start(place, self.idle.clone()).map_err(|_| DatabaseError::Busy)?;
             self.open.insert(database.to_owned(), keeper);
         }
-        let told = self.open.get(database).map(|keeper| keeper.tell(DatabaseJob::Execute(asked)));
+        let told = self.open.get(database).map(|keeper| keeper.tell(DatabaseJob::Execute(Box::new(asked))));
         told.and_then(Result::ok).ok_or(DatabaseError::Busy)
     }
 }
@@ -249,10 +249,10 @@ async fn hear(
                 }
             }
             DatabaseQuestion::Close { connection, database } => {
-                if let Some(keeper) = desk.borrow().open.get(&database) {
-                    if let Err(job) = keeper.tell(DatabaseJob::Close((line, connection))) {
-                        keeper.close_later(job);
-                    }
+                if let Some(keeper) = desk.borrow().open.get(&database)
+                    && let Err(job) = keeper.tell(DatabaseJob::Close((line, connection)))
+                {
+                    keeper.close_later(job);
                 }
             }
         }

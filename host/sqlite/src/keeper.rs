@@ -33,7 +33,7 @@ pub(crate) type ConnectionKey = (u64, u64);
 /// What a database is to do.
 pub(crate) enum DatabaseJob {
     /// A statement.
-    Execute(AskedStatement),
+    Execute(Box<AskedStatement>),
     /// Nobody uses this connection any more.
     Close(ConnectionKey),
     /// The line of this number is gone.
@@ -216,7 +216,7 @@ impl Shelf {
 
     fn act(&mut self, job: DatabaseJob) {
         match job {
-            DatabaseJob::Execute(asked) => self.begin(asked, Instant::now() + BUSY_WAIT_MAX),
+            DatabaseJob::Execute(asked) => self.begin(*asked, Instant::now() + BUSY_WAIT_MAX),
             // What it has not stored is rolled back.
             DatabaseJob::Close(connection) => drop(self.connections.remove(&connection)),
             DatabaseJob::CloseLine(line) => {
