@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_hint_names_what_is_provided_and_another_version_of_what_is_not() {
-        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:keyvalue of 0.2.0-draft and 0.2.0-draft2; wasi:config of 0.2.0-rc.1 and 0.2.0-draft-2024-09-27; wasmhost:keyvalue of 0.1.0; wasi:io of 0.2; fermyon:spin of 2.0.0; spin:key-value, spin:variables of 3.0.0; compose";
+        let all = "wasmhost provides wasi:cli, wasi:clocks, wasi:filesystem, wasi:http, wasi:random, wasi:sockets of 0.2 and 0.3; wasi:keyvalue of 0.2.0-draft and 0.2.0-draft2; wasi:config of 0.2.0-rc.1 and 0.2.0-draft-2024-09-27; spin:sqlite of 3.0.0 and 3.1.0; wasmhost:keyvalue of 0.1.0; wasi:io of 0.2; fermyon:spin of 2.0.0; spin:key-value, spin:variables of 3.0.0; compose";
         assert!(hint("acme:secret/vault@1.0.0").starts_with(all), "{}", hint("acme:secret/vault@1.0.0"));
         let draft = hint("wasi:config/store@0.2.0-draft");
         assert!(
