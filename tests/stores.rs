@@ -365,7 +365,7 @@ fn while_workers_are_killed_no_acknowledged_increment_is_lost_and_none_is_done_t
         value.is_some()
     });
     let value = value.ok_or("a value")?;
-    eprintln!("{done} acknowledged, {unknown} unknown, {value} in the store");
+    eprintln!("at least {KILLS} kills: {done} acknowledged, {unknown} unknown, {value} in the store");
     assert!(unknown > 0, "no increment was broken off: nothing was tested");
     assert!((done..=done + unknown).contains(&value), "{done} acknowledged, {unknown} unknown, {value} in the store");
     Ok(())
