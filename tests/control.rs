@@ -150,7 +150,7 @@ fn a_host_that_hangs_delays_no_command_for_others_and_what_is_no_host_breaks_non
     let listener = UnixListener::bind(socket)?;
     let answers = std::thread::Builder::new().name("no host".to_owned()).spawn(move || {
         let (mut stream, _) = listener.accept()?;
-        stream.read(&mut [0; 1_000])?;
+        let _ = stream.read(&mut [0; 1_000])?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
     })?;
     let all = ask(runtime.path(), &["ps", "--json"]);
