@@ -52,7 +52,7 @@ pub enum Stage {
     /// Take connections.
     Serve,
     /// Take no more connections, and end when those that there are have ended: each is told with its next answer that it is the
-    /// last, and those without a request get [`LEAVES_WITHIN`] for it. Then as `Drain`.
+    /// last, and those without a request get two seconds for it. Then as `Drain`.
     Leave,
     /// Finish what is in flight and end.
     Drain,
