@@ -13,7 +13,7 @@ pub const PARAMETERS_BYTES_MAX: usize = 4 << 20;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Rows of one result.
 pub const RESULT_ROWS_MAX: usize = 50_000;
-/// Bytes of one result, where each value counts [`VALUE_OVERHEAD_BYTES`] beyond its length.
+/// Bytes of one result, where each value counts 16 beyond its length.
 pub const RESULT_BYTES_MAX: usize = 4 << 20;
 /// What a value takes beyond its length.
 pub(crate) const VALUE_OVERHEAD_BYTES: usize = 16;
