@@ -237,11 +237,13 @@ impl HostStatus {
         let failed_loads = before.map_or(0, |before| before.failed_loads) + u64::from(has_failed);
         let told = |row: &AppRow| (row.state, row.revision);
         let is_news = has_failed || before.map(told) != Some(told(&row));
-        let (name, error) = (row.name.clone(), row.error.as_ref().map(|(error, _)| shortened(error.clone())));
-        let event = HostEvent::App { app: name, state: row.state, revision: row.revision, error };
+        let event = is_news.then(|| {
+            let error = row.error.as_ref().map(|(error, _)| shortened(error.clone()));
+            HostEvent::App { app: row.name.clone(), state: row.state, revision: row.revision, error }
+        });
         state.apps.insert(app, AppRow { failed_loads, ..row });
         drop(state);
-        if is_news {
+        if let Some(event) = event {
             self.events.note(&event);
         }
     }

@@ -88,7 +88,8 @@ async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule:
         Err(_) => return stopping(),
     };
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    json(&RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms })
+    let shown = RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms };
+    json(StatusCode::OK, &shown)
 }
 
 /// Workers that were replaced.
@@ -104,15 +105,15 @@ async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Adm
         return stopping();
     }
     match hears.await {
-        Ok(Ok(restarted)) => json(&RestartOutcome { restarted }),
+        Ok(Ok(restarted)) => json(StatusCode::OK, &RestartOutcome { restarted }),
         Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
         Err(_) => stopping(),
     }
 }
 
-fn json(outcome: &impl Serialize) -> AdminAnswer {
+fn json(status: StatusCode, outcome: &impl Serialize) -> AdminAnswer {
     match serde_json::to_string(outcome) {
-        Ok(text) => page(StatusCode::OK, "application/json", text + "\n"),
+        Ok(text) => page(status, "application/json", text + "\n"),
         Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
     }
 }
@@ -146,10 +147,7 @@ async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>
     });
     let outcome = ReloadOutcome { reloads, failed_reloads, failed: failed_reloads > before.1, apps: apps.collect() };
     let status = if outcome.failed { StatusCode::CONFLICT } else { StatusCode::OK };
-    match serde_json::to_string(&outcome) {
-        Ok(text) => page(status, "application/json", text + "\n"),
-        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
-    }
+    json(status, &outcome)
 }
 
 fn stopping() -> AdminAnswer {
