@@ -65,3 +65,13 @@ pub(crate) struct Surroundings<'a> {
     /// What the app shares with others of the worker.
     pub(crate) bounds: &'a Arc<AppBounds>,
 }
+
+/// Refusals to open what was not granted that are logged in one second, of each kind, for all apps of this process.
+pub(crate) const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
+/// Characters of a name that the log gets; it is as long as a guest likes.
+const NAME_LOGGED_CHARS: usize = 64;
+
+/// A name that a guest has chosen, for the log. Whatever it is, it is one line of text.
+pub(crate) fn name_for_log(name: &str) -> String {
+    name.chars().take(NAME_LOGGED_CHARS).flat_map(char::escape_debug).collect()
+}

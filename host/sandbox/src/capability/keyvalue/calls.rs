@@ -12,15 +12,10 @@ use wasmtime::component::{Resource, ResourceTable};
 use super::granted::{AppStore, KeyValueStores};
 use super::shapes::{Bucket, Cas, CasError, KeyValueError};
 use crate::bounds::{AppBounds, SharedBound};
-use crate::capability::moments::{Holds, Surroundings};
+use crate::capability::moments::{Holds, REFUSALS_LOGGED_PER_SECOND, Surroundings, name_for_log};
 use crate::file_threads::within;
 use crate::meter::Meter;
 use crate::store_counts::{StoreCall, StoreCounters, StoreFailure};
-
-/// Refusals to open a store that are logged in one second, of all apps of this process.
-const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
-/// Characters of a name that the log gets; it is as long as a guest likes.
-const NAME_LOGGED_CHARS: usize = 64;
 
 /// What a request is charged for an operation that another thread or process carries out, and for each KiB that it has: about
 /// what it costs there, of which nobody measures each one's part (changes of many are written together).
@@ -72,8 +67,7 @@ fn refuse(surroundings: &Surroundings<'_>, name: &str) {
         tracing::warn!(worker, lines = left_out, "refusals to open a store were left out");
     }
     if is_told {
-        // Whatever it is, it is one line of text.
-        let name: String = name.chars().take(NAME_LOGGED_CHARS).flat_map(char::escape_debug).collect();
+        let name = name_for_log(name);
         tracing::warn!(
             app,
             worker,

@@ -15,15 +15,11 @@ use wasmhost_sqlite::{
 use super::granted::{SqliteDatabases, Unopened};
 use super::shapes::{SqliteConnection, SqliteError, SqliteResult, SqliteRow, SqliteValue};
 use crate::bounds::{AppBounds, SharedBound};
-use crate::capability::moments::{Holds, Surroundings};
+use crate::capability::moments::{Holds, REFUSALS_LOGGED_PER_SECOND, Surroundings, name_for_log};
 use crate::database_counts::DatabaseFailure;
 use crate::file_threads::within;
 use crate::meter::Meter;
 
-/// Refusals to open a database that are logged in one second, of all apps of this process.
-const REFUSALS_LOGGED_PER_SECOND: u64 = 10;
-/// Characters of a name that the log gets; it is as long as a guest likes.
-const NAME_LOGGED_CHARS: usize = 64;
 /// What a request is charged for a statement beyond what SQLite has used, and what a statement is charged of which nobody knows it:
 /// about what the messages cost.
 const MESSAGES_CPU: Duration = Duration::from_micros(20);
@@ -64,8 +60,7 @@ fn refuse(surroundings: &Surroundings<'_>, name: &str) {
         tracing::warn!(worker, lines = left_out, "refusals to open a database were left out");
     }
     if is_told {
-        // Whatever it is, it is one line of text.
-        let name: String = name.chars().take(NAME_LOGGED_CHARS).flat_map(char::escape_debug).collect();
+        let name = name_for_log(name);
         tracing::warn!(
             app,
             worker,
