@@ -216,9 +216,11 @@ fn a_host_that_gets_no_more_address_space_serves_with_what_it_has() {
 #[test]
 fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
     // Everything that waits or measures takes `Instant`, which no step of the clock moves. The others: the age of cache
-    // entries, how long a component has not changed, and of what npm has installed, the `Date` of an answer (hyper has its own), certificates of a test, and
-    // times of log lines, and when the file of a socket was made, which is compared for equality only.
-    const DATES: [&str; 28] = [
+    // entries, how long a component has not changed, and of what npm has installed, the `Date` of an answer (hyper has its own), certificates of a test,
+    // times of log lines and events, and when the file of a socket was made, which is compared for equality only.
+    const DATES: [&str; 29] = [
+        // When events happened.
+        "supervise/src/events.rs",
         // When schedules are due.
         "config/src/cron.rs",
         "config/src/schedule.rs",
