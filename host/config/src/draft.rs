@@ -12,8 +12,8 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
-    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
+    AdminAccess, AdminToken, App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine,
+    ControlSocket, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
 };
 use super::{env_file, parse};
 
@@ -68,6 +68,7 @@ pub(super) struct HostDraft {
     /// None: it follows from the apps ([`together::kind_of`](super::together::kind_of)).
     pub(super) worker_kind: Option<WorkerKind>,
     pub(super) folder: Folder,
+    environment: Arc<HostEnvironment>,
 }
 
 impl HostDraft {
@@ -86,6 +87,7 @@ impl HostDraft {
             app_idle_timeout: None,
             limits: HostLimits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..HostLimits::default() },
             admin: None,
+            admin_access: AdminAccess::default(),
             control: ControlSocket::default(),
             runtime_dir: machine.runtime.clone(),
             log: LogChoice::default(),
@@ -97,7 +99,14 @@ impl HostDraft {
             development: None,
             source: None,
         };
-        Self { config, worker_kind: None, folder: Folder::current() }
+        let environment = Arc::new(machine.environment.clone());
+        Self { config, worker_kind: None, folder: Folder::current(), environment }
+    }
+
+    pub(super) fn admin_token(&mut self, text: &str) -> Result<(), String> {
+        let source = SecretSource::parse(text, |file| self.folder.path(file))?;
+        self.config.admin_access.token = Some(AdminToken::read(&source, &self.environment)?);
+        Ok(())
     }
 
     pub(super) fn cache_dir(&mut self, text: &str) -> Result<(), String> {

@@ -66,6 +66,7 @@ impl AppPlace {
 pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
     check_proxy_headers(config, mistakes);
     check_acme(config, mistakes);
+    check_admin(config, labels, places, mistakes);
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
     if config.balance == Balance::Kernel && !config.addresses().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
@@ -73,6 +74,19 @@ pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces,
             (None, Some(at)) => mistakes.at(at, None, format!("balance `kernel`: {reason}")),
             (label, _) => mistakes.note(label.map_or("--balance `kernel`", String::as_str), reason),
         }
+    }
+}
+
+/// Others than the users of this machine have to know a token.
+fn check_admin(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
+    let Some(admin) = config.admin.as_ref().filter(|admin| !admin.is_of_this_machine()) else { return };
+    if config.admin_access.token.is_some() {
+        return;
+    }
+    let reason = "other machines may reach this address, so it needs a token: write `admin-token = \"file:PATH\"` (`--admin-token file:PATH`; `openssl rand -base64 32 > PATH` makes one), or an address of this machine alone (`127.0.0.1:9090`, `unix:PATH`)";
+    match (labels.get("admin"), places.of("admin")) {
+        (None, Some(at)) => mistakes.at(at, None, format!("admin `{admin}`: {reason}")),
+        (label, _) => mistakes.note(label.map_or("--admin", String::as_str), reason),
     }
 }
 

@@ -143,6 +143,9 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         self.tell_what_needs_a_restart(&config);
+        if self.host_status.set_admin_access(&config.admin_access) {
+            tracing::info!("reload: the names or the token of the admin address changed");
+        }
         if acme_of(&config.listeners) != acme_of(&self.listeners.settings) {
             self.acme_changed.notify_one();
         }
