@@ -204,7 +204,9 @@ fn an_address_that_other_machines_reach_needs_a_token() -> TestResult {
 
     let folder = tempfile::tempdir()?;
     let token = token_file(folder.path())?;
-    let server = Server::start("hello.wasm", &["--admin", "0.0.0.0:0", "--admin-token", &token]);
+    let mut host = command();
+    host.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0", "--admin-token", &token]);
+    let server = Server::spawn(host);
     let address = SocketAddr::from(([127, 0, 0, 1], server.admin_address().port()));
     for (path, without, with) in [("/healthz", 200, 200), ("/readyz", 200, 200), ("/status", 401, 200)] {
         assert_eq!(ask(address, "localhost", path).status, without, "{path}");

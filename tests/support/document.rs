@@ -2,6 +2,23 @@
 
 use super::TestResult;
 
+/// Compares a document with `text`, or writes it where `WASMHOST_WRITE_DOCUMENTS` is set.
+///
+/// # Errors
+/// When it cannot be read or written.
+///
+/// # Panics
+/// When it says something else.
+#[track_caller]
+pub fn check_whole(document: &str, text: &str) -> TestResult {
+    if std::env::var_os("WASMHOST_WRITE_DOCUMENTS").is_some() {
+        std::fs::write(document, text)?;
+    }
+    let found = std::fs::read_to_string(document)?;
+    assert_eq!(found, text, "{document} is out of date: run this with WASMHOST_WRITE_DOCUMENTS=1");
+    Ok(())
+}
+
 /// Compares what stands between `begin` and `end` in a document with `text`, or writes it there where
 /// `WASMHOST_WRITE_DOCUMENTS` is set.
 ///

@@ -12,6 +12,7 @@ pub mod http2;
 pub mod neighbours;
 pub mod redis;
 pub mod run;
+pub mod schema;
 pub mod server;
 pub mod tls;
 pub mod wat;

@@ -2,9 +2,11 @@
 //! Served by the primary's thread, so that they answer when every worker is busy.
 
 mod answers;
+mod dashboard;
 mod event_stream;
 mod figures;
 mod gate;
+pub mod openapi;
 mod prometheus;
 pub mod routes;
 mod status;
@@ -33,6 +35,7 @@ use wasmhost_serve::worker::Peer;
 use wasmhost_serve::worker::inbox::Accepted;
 
 pub(crate) use self::answers::{AdminAnswer, page};
+use self::dashboard::Dashboard;
 use self::gate::Door;
 use self::routes::{FoundRoute, RouteAccess, RouteAsks};
 use crate::host_status::HostStatus;
@@ -82,6 +85,8 @@ struct Answerer {
     host_status: Arc<HostStatus>,
     commands: Box<dyn Commands>,
     door: Door,
+    /// None at the control socket.
+    dashboard: Option<Rc<Dashboard>>,
     /// What is told of refusals.
     told: Throttles<AdminRefusal>,
 }
@@ -104,7 +109,8 @@ pub(crate) async fn serve_commands(listener: Listener, host_status: Arc<HostStat
 impl Answerer {
     fn new(host_status: Arc<HostStatus>, commands: impl Commands, door: Door) -> Rc<Self> {
         let told = Throttles::new(REFUSALS_TOLD_EVERY, AdminRefusal::ALL.len());
-        Rc::new(Self { host_status, commands: Box::new(commands), door, told })
+        let dashboard = (door != Door::Control).then(|| Dashboard::begin(Arc::clone(&host_status)));
+        Rc::new(Self { host_status, commands: Box::new(commands), door, dashboard, told })
     }
 
     /// Answers a request of `peer`. `deadline`: when the connection is ended.
@@ -137,6 +143,9 @@ impl Answerer {
                 AdminCommand::RunSchedule((*app).to_owned(), (*schedule).to_owned())
             }
             (RouteAsks::Stop, _) => AdminCommand::Stop,
+            (RouteAsks::Page | RouteAsks::PageFile | RouteAsks::Live | RouteAsks::Plots, _) => {
+                return self.show(asks, &parts, &request, deadline).unwrap_or_else(nothing);
+            }
             _ => return self.tell(asks, &request, deadline),
         };
         // No command has a body; one that is sent all the same is read, so that its sender reads the answer.
@@ -159,6 +168,26 @@ impl Answerer {
         answers::refused(refusal)
     }
 
+    /// Shows the dashboard, or a part of it.
+    fn show(
+        &self,
+        asks: RouteAsks,
+        parts: &[&str],
+        request: &Request<Incoming>,
+        deadline: &Cell<Instant>,
+    ) -> Option<AdminAnswer> {
+        let dashboard = self.dashboard.as_ref()?;
+        match (asks, parts) {
+            (RouteAsks::PageFile, [name]) => dashboard::file(name),
+            (RouteAsks::Live, _) => {
+                deadline.set(Instant::now() + FOLLOWING_TIMEOUT);
+                Some(dashboard.follow())
+            }
+            (RouteAsks::Plots, _) => Some(dashboard.plots(request.uri().query())),
+            _ => Some(dashboard::index()),
+        }
+    }
+
     /// Tells what is asked. `deadline`: when the connection is ended.
     fn tell(&self, asks: RouteAsks, request: &Request<Incoming>, deadline: &Cell<Instant>) -> AdminAnswer {
         wasmhost_base::inject::panic_at("admin");
@@ -179,7 +208,12 @@ impl Answerer {
                 }
                 answer
             }
-            RouteAsks::Reload
+            RouteAsks::OpenApi => page(StatusCode::OK, "application/json", openapi::render()),
+            RouteAsks::Page
+            | RouteAsks::PageFile
+            | RouteAsks::Live
+            | RouteAsks::Plots
+            | RouteAsks::Reload
             | RouteAsks::Restart
             | RouteAsks::RestartWorker
             | RouteAsks::RunSchedule
@@ -189,7 +223,7 @@ impl Answerer {
 }
 
 fn nothing() -> AdminAnswer {
-    page(StatusCode::NOT_FOUND, "text/plain", "404 see /healthz, /readyz, /status, /metrics and /events\n")
+    page(StatusCode::NOT_FOUND, "text/plain", "404 see /openapi.json\n")
 }
 
 async fn serve_all(listener: Listener, answerer: Rc<Answerer>) {

@@ -74,7 +74,7 @@ pub(super) const GROUP: Group = Group {
             key: "admin",
             form: Form::Text("ADDRESS"),
             default: None,
-            help: "Serve /healthz, /readyz, /status, /metrics and /events on this address (ADDRESS:PORT or unix:PATH), and, with --admin-token, take commands",
+            help: "Serve a dashboard, /healthz, /readyz, /status, /metrics and /events on this address (ADDRESS:PORT or unix:PATH), and, with --admin-token, take commands",
             takes: Takes::One,
             of: host(
                 |draft, text| {

@@ -18,7 +18,7 @@ pub struct AdminRoute {
 /// Who may ask over the admin address. (Whoever reaches the control socket may ask all.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RouteAccess {
-    /// Everybody who reaches the address: it tells nothing but one word.
+    /// Everybody who reaches the address: it tells nothing of the host but one word.
     Open,
     /// Who knows the token, where there is one or the address is not of this machine alone.
     Read,
@@ -34,6 +34,11 @@ pub(super) enum RouteAsks {
     Status,
     Metrics,
     Events,
+    OpenApi,
+    Page,
+    PageFile,
+    Live,
+    Plots,
     Reload,
     Restart,
     RestartWorker,
@@ -42,12 +47,17 @@ pub(super) enum RouteAsks {
 }
 
 /// All of them.
-pub static ROUTES: [AdminRoute; 10] = [
+pub static ROUTES: &[AdminRoute] = &[
     get("/healthz", RouteAccess::Open, RouteAsks::Health),
     get("/readyz", RouteAccess::Open, RouteAsks::Ready),
     get("/status", RouteAccess::Read, RouteAsks::Status),
     get("/metrics", RouteAccess::Read, RouteAsks::Metrics),
     get("/events", RouteAccess::Read, RouteAsks::Events),
+    get("/openapi.json", RouteAccess::Read, RouteAsks::OpenApi),
+    get("/", RouteAccess::Open, RouteAsks::Page),
+    get("/dashboard/live", RouteAccess::Read, RouteAsks::Live),
+    get("/dashboard/plots", RouteAccess::Read, RouteAsks::Plots),
+    get("/dashboard/{file}", RouteAccess::Open, RouteAsks::PageFile),
     post("/reload", RouteAsks::Reload),
     post("/restart", RouteAsks::Restart),
     post("/workers/{worker}/restart", RouteAsks::RestartWorker),
@@ -78,7 +88,7 @@ pub(super) enum FoundRoute<'p> {
 pub(super) fn find<'p>(method: &Method, path: &'p str) -> FoundRoute<'p> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut other = None;
-    for route in &ROUTES {
+    for route in ROUTES {
         let Some(parts) = parts_of(route.path, path) else { continue };
         if route.method == *method {
             return FoundRoute::Is(route, parts);
@@ -119,6 +129,8 @@ mod tests {
         for (method, path, expected) in [
             (&get, "/healthz", "Health []"),
             (&Method::HEAD, "/status", "Status []"),
+            (&get, "/dashboard/live", "Live []"),
+            (&get, "/dashboard/live.js", "PageFile [\"live.js\"]"),
             (&post, "/status", "GET, HEAD"),
             (&get, "/reload", "POST"),
             (&post, "/workers/12/restart", "RestartWorker [\"12\"]"),
@@ -135,7 +147,7 @@ mod tests {
 
     #[test]
     fn whatever_changes_something_needs_the_token() {
-        for route in &ROUTES {
+        for route in ROUTES {
             assert_eq!(route.method == Method::POST, route.access == RouteAccess::Change, "{}", route.path);
         }
     }

@@ -67,14 +67,19 @@ impl<'a> WorkerStatus<'a> {
         metrics: &'a WorkerMetrics,
         (figures, of_requests): (&'a WorkerFigures, &'a AppFigures),
     ) -> Self {
-        let state = match (metrics.listening.get(), metrics.down.get()) {
-            (true, false) => "listening",
-            (true, true) => "down",
-            (false, _) => "stopped",
-        };
+        let state = state_of_worker(metrics);
         let thread = metrics.thread.load(Relaxed);
         let requests = of_requests.requests();
         Self { worker, group, state, thread, requests, metrics: MetricsOfWorker(metrics, figures, of_requests) }
+    }
+}
+
+/// How a worker is, in a word.
+pub(super) fn state_of_worker(metrics: &WorkerMetrics) -> &'static str {
+    match (metrics.listening.get(), metrics.down.get()) {
+        (true, false) => "listening",
+        (true, true) => "down",
+        (false, _) => "stopped",
     }
 }
 
