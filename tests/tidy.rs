@@ -356,7 +356,7 @@ fn repository(folder: &Path, into: &mut Vec<PathBuf>) {
 }
 
 /// Interfaces of wasi of which no crate that the host has carries both versions, written by us.
-const WRITTEN_AFTER_WASI: [&str; 2] = ["keyvalue-draft.wit", "keyvalue-draft2.wit"];
+const WRITTEN_AFTER_WASI: [&str; 3] = ["config.wit", "keyvalue-draft.wit", "keyvalue-draft2.wit"];
 
 /// The WIT of wasi comes from the pinned crates when the host is built (`host/toolchain/build.rs`), and no binary is large.
 #[test]

@@ -212,6 +212,10 @@ impl AppDraft {
     }
 
     pub(super) fn secret(&mut self, pair: &str) -> Result<(), String> {
+        if !pair.contains('=') {
+            // The text is not repeated: it may be the secret itself.
+            return Err("write `NAME=SOURCE`; `TOKEN=env:TOKEN` takes it from your variable of that name".to_owned());
+        }
         let (name, from) = parse::variable(pair)?;
         let source = SecretSource::parse(&from, |file| self.folder.path(file))?;
         self.app.grants.files.extend(source.file(&self.environment));

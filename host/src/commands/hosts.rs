@@ -343,7 +343,11 @@ pub(crate) fn stop(args: &StopArgs) -> Result<HostShown, HostCommandError> {
     if !ends(&process) {
         return Err(strange(format!("it has not ended within {} s, and goes on stopping", STOP_PATIENCE.as_secs())));
     }
-    let text = if args.host.json { "{}\n".to_owned() } else { format!("{}: stopped\n", host.name) };
+    let text = if args.host.json {
+        format!("{:#}\n", serde_json::json!({ "stopped": host.name }))
+    } else {
+        format!("{}: stopped\n", host.name)
+    };
     Ok(HostShown { text, failed: false })
 }
 

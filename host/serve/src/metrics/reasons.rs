@@ -1,5 +1,7 @@
 //! Why requests are refused, by name; and the names of errors of accepting.
 
+use std::borrow::Cow;
+
 /// Why a request was refused for want of capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
@@ -40,10 +42,18 @@ impl Shed {
     pub const fn flag(self) -> Option<&'static str> {
         match self {
             Self::QueueFull => Some("--queue-max"),
-            Self::QueueTimeout | Self::Loading => Some("--queue-timeout"),
+            Self::QueueTimeout => Some("--queue-timeout"),
             Self::RequestTimeout => Some("--request-timeout"),
             Self::Memory => Some("--memory-total"),
-            Self::Down | Self::Unavailable => None,
+            Self::Down | Self::Loading | Self::Unavailable => None,
+        }
+    }
+
+    /// What an operator can do about it, if there is something.
+    pub(crate) fn way_out(self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Loading => Some("compile the apps before: `wasmhost compile --all`".into()),
+            _ => self.flag().map(|flag| format!("raise {flag} to allow more").into()),
         }
     }
 

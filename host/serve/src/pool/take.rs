@@ -218,15 +218,14 @@ impl Pool {
         if !matches!(reason, Shed::Down | Shed::Unavailable)
             && let Some(count) = self.sheds_told[reason.index()].admit(Instant::now())
         {
-            let flag = reason.flag();
             tracing::warn!(
                 worker = self.worker.0,
                 app = &*self.name(),
                 reason = reason.name(),
                 count,
-                limit = flag,
-                "requests are refused because there is no capacity (count: since the last such line); raise {} to allow more",
-                flag.unwrap_or_default()
+                limit = reason.flag(),
+                "requests are refused because there is no capacity (count: since the last such line); {}",
+                reason.way_out().unwrap_or_default()
             );
         }
         Refusal::Shed(reason, retry_after)
