@@ -213,6 +213,8 @@ fn read(
     }
     config.is_worker_kind_auto = drafts.host.worker_kind.is_none();
     config.worker_kind = drafts.host.worker_kind.unwrap_or_else(|| together::kind_of(&apps, config.workers));
+    let at_most = together::workers_max(&apps, &config, machine.cores);
+    config.workers_max = drafts.host.workers_max.unwrap_or(at_most);
     let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();
     together::check_host(&config, &labels, &places, &mut mistakes);
     together::check_apps(&mut apps, &config, &mut mistakes);

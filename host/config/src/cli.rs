@@ -17,7 +17,7 @@ mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
-pub use control::{EventsArgs, HostArgs, PsArgs, RestartArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+pub use control::{EventsArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs};
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
@@ -92,6 +92,8 @@ such host.")]
     Reload(HostArgs),
     /// Replace the workers of a host that runs, one after another.
     Restart(RestartArgs),
+    /// Change the number of workers of a host that runs.
+    Scale(ScaleArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
     /// Run a schedule of a host that runs, now.

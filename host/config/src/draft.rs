@@ -67,6 +67,8 @@ pub(super) struct HostDraft {
     pub(super) config: Config,
     /// None: it follows from the apps ([`together::kind_of`](super::together::kind_of)).
     pub(super) worker_kind: Option<WorkerKind>,
+    /// None: it follows from the number of workers ([`together::workers_max`](super::together::workers_max)).
+    pub(super) workers_max: Option<u16>,
     pub(super) folder: Folder,
 }
 
@@ -77,6 +79,7 @@ impl HostDraft {
             apps: Vec::new(),
             listeners: Vec::new(),
             workers: u16::try_from(machine.cores).unwrap_or(MAX_WORKERS).clamp(1, MAX_WORKERS),
+            workers_max: 0,
             worker_kind: WorkerKind::default(),
             is_worker_kind_auto: false,
             worker_hang_timeout: None,
@@ -97,7 +100,7 @@ impl HostDraft {
             development: None,
             source: None,
         };
-        Self { config, worker_kind: None, folder: Folder::current() }
+        Self { config, worker_kind: None, workers_max: None, folder: Folder::current() }
     }
 
     pub(super) fn cache_dir(&mut self, text: &str) -> Result<(), String> {

@@ -113,6 +113,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Number of workers, 1 to [`MAX_WORKERS`]; each group has as many more.
     pub workers: u16,
+    /// How many there may be at most while the host runs, [`Self::workers`] to [`MAX_WORKERS`]; those of each group likewise.
+    pub workers_max: u16,
     /// What a worker is.
     pub worker_kind: WorkerKind,
     /// Nobody has said what a worker is: it follows from the apps.

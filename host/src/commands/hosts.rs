@@ -1,4 +1,4 @@
-//! Commands for hosts that run: `ps`, `status`, `reload`, `restart`, `stop`, `schedule`. They find hosts by their control sockets.
+//! Commands for hosts that run: `ps`, `status`, `reload`, `restart`, `scale`, `stop`, `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::plain::plain;
-use wasmhost_config::cli::{HostArgs, PsArgs, RestartArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+use wasmhost_config::cli::{HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs};
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
 /// How long a host may take to say what it does.
@@ -200,7 +200,7 @@ pub(crate) fn ps(args: &PsArgs) -> HostsShown {
             host.name.clone(),
             status["pid"].to_string(),
             text_of(status, "phase"),
-            workers.len().to_string(),
+            workers.iter().filter(|worker| worker["state"] != "left").count().to_string(),
             list_of(status, "apps").len().to_string(),
             sum(workers, "requests").to_string(),
             sum(workers, "faults").to_string(),
@@ -293,6 +293,39 @@ pub(crate) fn restart(args: &RestartArgs) -> Result<HostShown, HostCommandError>
     Ok(HostShown { text: format!("{}: restarted {}\n", host.name, workers.join(", ")), failed: false })
 }
 
+/// `wasmhost scale`.
+///
+/// # Errors
+/// When there is no such host or group, it refuses, or gives no answer.
+pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
+    let group = args.group.as_deref();
+    if let Some(group) = group.filter(|group| !is_name(group)) {
+        return Err(HostCommandError::Strange(format!("there is no group `{}`", plain(group))));
+    }
+    let path = format!("/scale/{}{}", args.workers, group.map(|group| format!("/{group}")).unwrap_or_default());
+    let answer = ask(&host, Method::POST, &path, RESTART_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+    }
+    let outcome = json(&answer)?;
+    if args.host.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let numbers = |field| list_of(&outcome, field).iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
+    let change = match (numbers("started"), numbers("ended")) {
+        (started, _) if !started.is_empty() => format!("started {started}"),
+        (_, ended) if !ended.is_empty() => format!("ended {ended}"),
+        _ => "as before".to_owned(),
+    };
+    Ok(HostShown { text: format!("{}: {} workers, {change}\n", host.name, outcome["workers"]), failed: false })
+}
+
+/// Whether a text may be the name of an app, a group or a schedule.
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
 /// `wasmhost schedule run`.
 ///
 /// # Errors
@@ -301,8 +334,6 @@ pub(crate) fn schedule(args: &ScheduleArgs) -> Result<HostShown, HostCommandErro
     let ScheduleCommand::Run { app, schedule, host: which } = &args.command;
     let RunningHost { host, .. } = chosen(which.host.as_deref())?;
     let strange = |text: String| HostCommandError::Strange(text);
-    // Names have no other characters.
-    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !is_name(app) || !is_name(schedule) {
         return Err(strange(format!("there is no schedule `{schedule}` of an app `{app}`")));
     }

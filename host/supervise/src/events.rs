@@ -48,6 +48,13 @@ pub(crate) enum HostEvent {
         worker: OfWorker,
         delay_ms: u64,
     },
+    /// The number of workers, of a group or of those that take connections, becomes another one.
+    Scale {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
+        before: usize,
+        workers: u16,
+    },
     /// An instance was given up. `fault`: its kind, as metrics name it. At most some ten in a second, of each app and worker.
     Fault {
         #[serde(flatten)]

@@ -1,6 +1,7 @@
 //! The state of the host that the admin page shows: written by the primary and the workers, read by the admin page.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -20,10 +21,8 @@ use crate::stores::StoresView;
 
 /// What the admin page reads, and the primary writes.
 pub struct HostStatus {
-    /// What each worker shows, in the order of their numbers from 1.
-    pub workers: Vec<&'static Scoreboard>,
-    /// Of which group each is, in the same order; none: it takes clients' connections.
-    pub groups: Vec<Option<Arc<str>>>,
+    /// The workers that there may be, in the order of their numbers from 1.
+    pub workers: Vec<WorkerRow>,
     /// Counts of the host.
     pub host: &'static HostMetrics,
     /// What all workers share.
@@ -39,6 +38,45 @@ pub struct HostStatus {
     stores: OnceLock<StoresView>,
     databases: OnceLock<DatabasesView>,
     state: Mutex<BoardState>,
+}
+
+/// A worker, or the place of one.
+pub struct WorkerRow {
+    /// What it shows.
+    pub scoreboard: &'static Scoreboard,
+    /// Its group; none: it takes clients' connections.
+    pub group: Option<Arc<str>>,
+    presence: AtomicU8,
+}
+
+/// Whether there is a worker at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// There never was one.
+    Never,
+    /// There shall be one.
+    Wanted,
+    /// There was one, until the host was scaled down.
+    Left,
+}
+
+impl WorkerRow {
+    pub(crate) fn new(scoreboard: &'static Scoreboard, group: Option<Arc<str>>, is_wanted: bool) -> Self {
+        let row = Self { scoreboard, group, presence: AtomicU8::new(0) };
+        row.set_presence(if is_wanted { Presence::Wanted } else { Presence::Never });
+        row
+    }
+
+    /// Whether there is a worker.
+    pub fn presence(&self) -> Presence {
+        let all = [Presence::Never, Presence::Wanted, Presence::Left];
+        let index = usize::from(self.presence.load(Relaxed));
+        all.get(index).copied().unwrap_or(Presence::Never)
+    }
+
+    pub(crate) fn set_presence(&self, presence: Presence) {
+        self.presence.store(presence as u8, Relaxed);
+    }
 }
 
 struct BoardState {
@@ -88,14 +126,12 @@ impl HostStatus {
     /// The host status of a host that starts.
     pub(crate) fn new(
         config: Arc<Config>,
-        workers: Vec<(&'static Scoreboard, Option<Arc<str>>)>,
+        workers: Vec<WorkerRow>,
         scoreboard: &'static HostScoreboard,
         confinement: Confinement,
     ) -> Self {
-        let (workers, groups) = workers.into_iter().unzip();
         Self {
             workers,
-            groups,
             // As long as the process lives; there is one.
             host: Box::leak(Box::default()),
             scoreboard,
@@ -182,13 +218,19 @@ impl HostStatus {
     /// had keeps the others from nothing.
     pub fn is_ready(&self) -> bool {
         let serves = |worker: &Scoreboard| worker.metrics.listening.get() && !worker.metrics.down.get();
-        let mut front = self.workers.iter().zip(&self.groups).filter(|(_, group)| group.is_none());
-        self.phase() == Phase::Running && front.any(|(worker, _)| serves(worker))
+        let mut front = self.workers.iter().filter(|worker| worker.group.is_none());
+        self.phase() == Phase::Running && front.any(|worker| serves(worker.scoreboard))
+    }
+
+    /// How many workers there shall be, of this group or of those that take connections.
+    pub(crate) fn wanted_workers(&self, group: Option<&str>) -> usize {
+        let of_group = self.workers.iter().filter(|worker| worker.group.as_deref() == group);
+        of_group.filter(|worker| worker.presence() == Presence::Wanted).count()
     }
 
     /// Lines of the log that were lost: this process's, and those of workers that are processes.
     pub fn log_lines_lost(&self) -> u64 {
-        let by_workers: u64 = self.workers.iter().map(|worker| worker.metrics.log_lines_lost.load(Relaxed)).sum();
+        let by_workers: u64 = self.workers.iter().map(|worker| worker.scoreboard.metrics.log_lines_lost.load(Relaxed)).sum();
         by_workers + log::lost_lines()
     }
 

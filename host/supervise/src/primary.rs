@@ -23,6 +23,7 @@ mod restarting;
 mod restarts;
 mod schedule_file;
 mod scheduled;
+mod scaling;
 mod scheduling;
 mod serving;
 mod state;
@@ -68,7 +69,7 @@ use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, Control, ControlOrder};
 use crate::databases::{DatabaseOwner, DatabasesEnd};
-use crate::host_status::{HostStatus, is_single};
+use crate::host_status::{HostStatus, WorkerRow, is_single};
 use crate::kept::KeptForApps;
 use crate::process::Processes;
 use crate::service_manager::ServiceState;
@@ -132,8 +133,9 @@ async fn run_on<B: Backend>(
     let kept = KeptForApps { stores, databases: data_dir.map(|data_dir| DatabaseOwner::new(data_dir, &config.apps)) };
     let backend = B::new(&config, &spawner, &bootstrap.confinement, &kept).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
-    let mut places = make_places(&backend, config.workers, &groups)?;
-    let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
+    let mut places = make_places(&backend, &config, &groups)?;
+    let workers = places.iter().map(|place| WorkerRow::new(place.scoreboard, place.group.clone(), place.is_wanted));
+    let workers = workers.collect();
     let host_status =
         Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
     if let Some(stores) = &kept.stores {
@@ -187,9 +189,9 @@ async fn run_on<B: Backend>(
         Door::new(Acceptor::new(listener, number, Arc::clone(&admission), &host_status.host.accepting), listen)
     });
     let acceptors = Acceptors::new(doors.collect());
-    let divisions = make_divisions(groups, (&backend, &apps), &config, &admission)?;
+    let divisions = make_divisions(groups, &places, (&backend, &apps), &config, &admission)?;
     let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
-    let (reload, mut read) = Reload::new(config.addresses().cloned().collect());
+    let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers);
     let mut primary = Primary {
         backend,
         apps,
@@ -216,7 +218,9 @@ async fn run_on<B: Backend>(
         restarts: Restarts::default(),
     };
     for index in 0..primary.places.len() {
-        primary.start(index)?;
+        if primary.places[index].is_wanted {
+            primary.start(index)?;
+        }
     }
     drop(guest);
     primary.show_all();
@@ -248,6 +252,7 @@ async fn run_on<B: Backend>(
 /// The workers that take connections, within `admission`, and those of each group.
 fn make_divisions<B: Backend>(
     groups: Vec<Option<Arc<str>>>,
+    places: &[Place<B>],
     (backend, apps): (&B, &Apps<B>),
     config: &Config,
     admission: &Arc<Admission>,
@@ -259,7 +264,8 @@ fn make_divisions<B: Backend>(
             FRONT => Arc::clone(admission),
             _ => Admission::new(forwarded_connections(config), PerClient::Unbounded),
         };
-        Ok(Division::new(number, group, config.workers, admission, table))
+        let own = (0..).zip(places).filter(|(_, place)| place.division == number).map(|(index, _)| index).collect();
+        Ok(Division::new(group, (own, config.workers), admission, table))
     };
     groups.into_iter().enumerate().map(division).collect()
 }
@@ -288,19 +294,23 @@ async fn load_now<B: Backend>(apps: &mut Apps<B>, backend: &B) -> Result<Option<
     Ok(Some(guest))
 }
 
-/// A place for each worker of each division, none of which has started.
+/// A place for each worker of each division that there may be, none of which has started: first those of workers that the host begins
+/// with, division by division.
 fn make_places<B: Backend>(
     backend: &B,
-    workers: u16,
+    config: &Config,
     groups: &[Option<Arc<str>>],
 ) -> Result<Vec<Place<B>>, PrimaryError> {
-    let place = |(number, (division, group)): (u16, (usize, &Option<Arc<str>>))| {
+    let place = |(number, (is_wanted, (division, group))): (u16, (bool, (usize, &Option<Arc<str>>)))| {
         let (scoreboard, scoreboard_file) =
             backend.scoreboard().map_err(system("make room for what a worker shows"))?;
-        Ok(Place::new(WorkerId(number), (division, group.clone()), scoreboard, scoreboard_file))
+        let division = (division, group.clone());
+        Ok(Place { is_wanted, ..Place::new(WorkerId(number), division, scoreboard, scoreboard_file) })
     };
-    let all = groups.iter().enumerate().flat_map(|group| std::iter::repeat_n(group, workers.into()));
-    (1..).zip(all).map(place).collect()
+    let of_each = |count: u16| groups.iter().enumerate().flat_map(move |group| std::iter::repeat_n(group, count.into()));
+    let first = of_each(config.workers).map(|of| (true, of));
+    let more = of_each(config.workers_max.saturating_sub(config.workers)).map(|of| (false, of));
+    (1..).zip(first.chain(more)).map(place).collect()
 }
 
 /// Waits for a signal to stop; the others mean nothing yet.
@@ -418,9 +428,15 @@ impl<B: Backend> Primary<B> {
                 Heard::Command(ControlOrder::Restart { worker, ended }) if announced && !draining => {
                     self.restart(worker, ended);
                 }
+                Heard::Command(ControlOrder::Scale { workers, group, ended }) if announced && !draining => {
+                    self.scale_for(workers, group.as_deref(), ended);
+                }
                 // It is not served, or has stopped already: its end tells who asked.
                 Heard::Command(
-                    ControlOrder::Reload(_) | ControlOrder::Restart { .. } | ControlOrder::RunSchedule { .. },
+                    ControlOrder::Reload(_)
+                    | ControlOrder::Restart { .. }
+                    | ControlOrder::Scale { .. }
+                    | ControlOrder::RunSchedule { .. },
                 ) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
@@ -507,7 +523,7 @@ impl<B: Backend> Primary<B> {
 
     fn announce(&mut self, addresses: &str) {
         self.host_status.set_phase(Phase::Running);
-        let (workers, max_connections) = (self.places.len(), self.admission.max());
+        let (workers, max_connections) = (self.wanted().count(), self.admission.max());
         let only = self.only.and_then(|app| self.apps.book.get(app)).and_then(|record| record.revision());
         if let Some(revision) = only {
             let (isolation, wasi) = (&*revision.isolation, &*revision.wasi);
@@ -534,7 +550,7 @@ impl<B: Backend> Primary<B> {
     /// that dies at every start keeps the others from nothing.
     fn has_begun(&self) -> bool {
         let is_front = |place: &&Place<B>| place.division == FRONT;
-        self.places.iter().all(|place| place.has_begun)
+        self.wanted().all(|place| place.has_begun)
             && self.places.iter().filter(is_front).any(|place| place.scoreboard.metrics.listening.get())
     }
 

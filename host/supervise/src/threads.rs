@@ -59,7 +59,7 @@ impl Backend for Threads {
         let host: &HostScoreboard = scoreboard::own()?;
         let own: &Scoreboard = scoreboard::own()?;
         let trial = Trial {
-            sandbox: Sandbox::new(config, config.workers, Ticker::start()?, services),
+            sandbox: Sandbox::new(config, config.workers_max, Ticker::start()?, services),
             among_others: config.source.is_some(),
             budget: budget(config, &host.memory_bytes, &own.memory_bytes),
             pulse: &own.pulse,

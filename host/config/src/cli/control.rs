@@ -1,4 +1,4 @@
-//! What can be typed for hosts that run: `ps`, `status`, `events`, `reload`, `restart`, `stop`, `schedule`.
+//! What can be typed for hosts that run: `ps`, `status`, `events`, `reload`, `restart`, `scale`, `stop`, `schedule`.
 
 use clap::{Args, Subcommand};
 
@@ -54,6 +54,25 @@ pub struct RestartArgs {
     /// Only this worker.
     #[arg(long, value_name = "NUMBER")]
     pub worker: Option<u16>,
+}
+
+/// Flags of `wasmhost scale`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+New workers take connections as soon as they listen. Those that leave take no more, and finish their requests within
+--drain-timeout: clients lose no request. --workers-max of the host is the most. A restart of the host forgets the number;
+`workers` in its wasmhost.toml does not, and a reload follows it when it changes.
+Exit codes: 0 the number is reached, 1 it was refused, or there is no such host, or it did not answer.")]
+pub struct ScaleArgs {
+    /// How many workers there shall be.
+    #[arg(value_name = "WORKERS")]
+    pub workers: u16,
+    /// Which host.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Those of this group, not those that take connections.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
 }
 
 /// Flags of `wasmhost stop`.

@@ -68,6 +68,18 @@ pub(super) const GROUP: Group = Group {
             ),
         },
         Setting {
+            name: "workers-max",
+            key: "workers-max",
+            form: Form::Count,
+            default: None,
+            help: "Most workers that `wasmhost scale`, or a reload of the file, may bring the number to [default: --workers or the CPU cores, whichever are more; with --balance kernel the number does not change]",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.workers_max, count(text, 1, MAX_WORKERS.into()).map(Some)),
+                |config| shown::count(config.workers_max.into()),
+            ),
+        },
+        Setting {
             name: "worker-kind",
             key: "worker-kind",
             form: Form::Choice("KIND", || names(WORKER_KINDS)),

@@ -127,7 +127,7 @@ async fn serve(
         scoreboard,
         host,
         sleep_after: config.app_idle_timeout,
-        has_other_workers: config.workers > 1 || config.source.is_some(),
+        has_other_workers: config.workers_max > 1 || config.source.is_some(),
         group,
     };
     let apps = WorkerApps::new(Rc::clone(&common), parts, table);

@@ -18,7 +18,7 @@ use wasmhost_serve::metrics::{
 
 use super::figures::Sums;
 use super::table::{Family, OF_APP, OF_HOST, OF_WORKER};
-use crate::host_status::{AppRow, HostStatus};
+use crate::host_status::{AppRow, HostStatus, Presence};
 
 /// Media type of the format (OpenMetrics 1.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,7 +65,9 @@ impl MetricsSnapshot {
     fn of(host_status: &HostStatus) -> Self {
         let touched = host_status.touched();
         let sums = Sums::of(host_status, &touched);
-        let workers: Vec<SampleLabels> = host_status.groups.iter().zip(1_usize..).map(of_worker).collect();
+        let rows_of_workers = sums.shown.iter().zip(sums.workers_of(host_status));
+        let workers: Vec<SampleLabels> =
+            rows_of_workers.clone().map(|((number, _), row)| of_worker(*number, row.group.as_deref())).collect();
         let mut rows = host_status.apps();
         // (Those that are gone are in the sums only.)
         let apps = touched.iter().zip(&sums.of_apps).filter_map(|(id, figures)| Some((rows.remove(id)?, figures)));
@@ -83,7 +85,12 @@ impl MetricsSnapshot {
         shown.each(
             "worker",
             OF_WORKER,
-            workers.iter().cloned().zip(host_status.workers.iter().map(|scoreboard| &scoreboard.metrics)),
+            workers
+                .iter()
+                .cloned()
+                .zip(rows_of_workers)
+                .filter(|(_, ((_, presence), _))| *presence == Presence::Wanted)
+                .map(|(labels, (_, row))| (labels, &row.scoreboard.metrics)),
         );
         shown.each("app", OF_APP, apps.iter().map(|app| (name(app), &app.0)));
         shown.one(AcceptingFigures::ROWS, &sums.accepting);
@@ -128,8 +135,8 @@ fn samples<Of: 'static>(row: &MetricRow<Of>, of: &Of) -> Vec<Sample> {
 }
 
 /// The labels of the worker of this number: with its group, where it is of one.
-fn of_worker((group, number): (&Option<Arc<str>>, usize)) -> SampleLabels {
-    let group = group.iter().map(|group| ("group", group.to_string()));
+fn of_worker(number: usize, group: Option<&str>) -> SampleLabels {
+    let group = group.map(|group| ("group", group.to_owned()));
     [("worker", number.to_string())].into_iter().chain(group).collect()
 }
 

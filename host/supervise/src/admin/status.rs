@@ -14,7 +14,7 @@ use wasmhost_serve::metrics::{
 
 use super::figures::Sums;
 use super::table::{OF_APP, OF_HOST, OF_WORKER};
-use crate::host_status::{AppRow, HostStatus};
+use crate::host_status::{AppRow, HostStatus, Presence, WorkerRow};
 use crate::schedules::{LastRun, ScheduleRow};
 
 #[derive(Serialize)]
@@ -51,7 +51,7 @@ struct WorkerStatus<'a> {
     /// The group whose apps it serves; none: it takes clients' connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<&'a str>,
-    /// `listening`, `down` (its pools refuse requests) or `stopped`.
+    /// `listening`, `down` (its pools refuse requests), `stopped`, or `left` (the host was scaled down).
     state: &'static str,
     /// Its thread's number in the operating system; where it is a process, that one's.
     thread: u64,
@@ -62,14 +62,15 @@ struct WorkerStatus<'a> {
 
 impl<'a> WorkerStatus<'a> {
     fn of(
-        worker: usize,
-        group: Option<&'a str>,
-        metrics: &'a WorkerMetrics,
+        (worker, presence): (usize, Presence),
+        WorkerRow { scoreboard, group, .. }: &'a WorkerRow,
         (figures, of_requests): (&'a WorkerFigures, &'a AppFigures),
     ) -> Self {
+        let (metrics, group) = (&scoreboard.metrics, group.as_deref());
         let state = match (metrics.listening.get(), metrics.down.get()) {
             (true, false) => "listening",
             (true, true) => "down",
+            (false, _) if presence == Presence::Left => "left",
             (false, _) => "stopped",
         };
         let thread = metrics.thread.load(Relaxed);
@@ -274,8 +275,8 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         wasi: app.wasi.clone(),
         isolation: app.isolation.clone(),
     });
-    let groups = host_status.groups.iter().map(Option::as_deref);
-    let workers = host_status.workers.iter().zip(groups).zip(sums.workers.iter().zip(&sums.of_workers)).enumerate();
+    let figures = sums.workers.iter().zip(&sums.of_workers);
+    let workers = sums.shown.iter().zip(sums.workers_of(host_status)).zip(figures);
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -286,9 +287,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         confinement: &host_status.confinement,
         not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers
-            .map(|(index, ((scoreboard, group), figures))| {
-                WorkerStatus::of(index + 1, group, &scoreboard.metrics, figures)
-            })
+            .map(|((shown, row), figures)| WorkerStatus::of(*shown, row, figures))
             .collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };

@@ -51,6 +51,11 @@ impl Commands for Control {
         match path {
             "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
             "/restart" => Some(Box::pin(restart(self.orders.clone(), None))),
+            _ if path.starts_with("/scale/") => {
+                let mut parts = path.strip_prefix("/scale/")?.split('/');
+                let (workers, group) = (parts.next()?.parse().ok()?, parts.next().map(str::to_owned));
+                Some(Box::pin(scale(self.orders.clone(), (workers, group), Arc::clone(host_status))))
+            }
             "/stop" => Some(Box::pin(stop(self.orders.clone()))),
             _ if path.starts_with("/workers/") => {
                 let worker = path.strip_prefix("/workers/")?.strip_suffix("/restart")?.parse().ok()?;
@@ -106,6 +111,39 @@ async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Adm
     }
     match hears.await {
         Ok(Ok(restarted)) => json(StatusCode::OK, &RestartOutcome { restarted }),
+        Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => stopping(),
+    }
+}
+
+/// What came of a change of the number of workers.
+#[derive(Serialize)]
+struct ScaleOutcome {
+    /// How many there were, and how many there are now.
+    before: usize,
+    workers: usize,
+    /// The numbers of those that were started or have ended.
+    started: Vec<u16>,
+    ended: Vec<u16>,
+}
+
+/// Brings the number of workers to another one, and answers when the last new one listens, or the last one that leaves has ended.
+async fn scale(
+    orders: mpsc::Sender<ControlOrder>,
+    (workers, group): (u16, Option<String>),
+    host_status: Arc<HostStatus>,
+) -> AdminAnswer {
+    let before = host_status.wanted_workers(group.as_deref());
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::Scale { workers, group, ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(Ok(changed)) => {
+            let workers = usize::from(workers);
+            let (started, ended) = if workers < before { (Vec::new(), changed) } else { (changed, Vec::new()) };
+            json(StatusCode::OK, &ScaleOutcome { before, workers, started, ended })
+        }
         Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
         Err(_) => stopping(),
     }

@@ -120,7 +120,7 @@ impl<B: Backend> Primary<B> {
         self.place_of(worker)?.group.as_deref()
     }
 
-    fn supervisor_of(&mut self, worker: WorkerId) -> &mut Supervisor {
+    pub(super) fn supervisor_of(&mut self, worker: WorkerId) -> &mut Supervisor {
         let division = self.place_of(worker).map_or(FRONT, |place| place.division);
         &mut self.divisions[division].supervisor
     }
@@ -162,6 +162,10 @@ impl<B: Backend> Primary<B> {
         };
         let voluntary = self.note_exit(worker, &exit);
         if draining {
+            return Ok(());
+        }
+        if self.leaves_for_good(worker) {
+            self.has_left(worker);
             return Ok(());
         }
         if voluntary && self.leaves(worker) {

@@ -29,6 +29,8 @@ pub(super) struct Place<B: Backend> {
     /// Where another process sees them.
     pub(super) scoreboard_file: B::VitalsFile,
     pub(super) handle: Option<B::Worker>,
+    /// There shall be a worker here.
+    pub(super) is_wanted: bool,
     /// It runs, or has been told to start.
     pub(super) running: bool,
     /// It is to end, and to be started again: it gets no more connections.
@@ -59,6 +61,7 @@ impl<B: Backend> Place<B> {
             scoreboard,
             scoreboard_file,
             handle: None,
+            is_wanted: false,
             running: false,
             leaves: false,
             has_begun: false,

@@ -245,9 +245,8 @@ impl<B: Backend> Primary<B> {
         };
         for (division, table) in self.divisions.iter_mut().zip(tables).rev() {
             division.table = table;
-            for handle in self.places[division.places.clone()].iter().filter_map(|place| place.handle.as_ref()) {
-                handle.table(&division.table);
-            }
+            let places = division.places.iter().filter_map(|place| self.places.get(*place));
+            places.filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.table(&division.table));
         }
         let told = self.unpublished.published(began.elapsed());
         self.tell(told);

@@ -99,6 +99,11 @@ impl<B: Backend> Primary<B> {
         Ok(())
     }
 
+    /// The places where a worker is or shall be.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &Place<B>> {
+        self.places.iter().filter(|place| place.is_wanted)
+    }
+
     /// Tells these workers, and all that are yet to start, whether to go on.
     pub(super) fn go_on(&mut self, stage: Stage, is_told: impl Fn(&Place<B>) -> bool) {
         self.stage = stage;
