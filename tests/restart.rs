@@ -117,14 +117,15 @@ fn one_worker_is_replaced_when_its_requests_have_ended_or_their_time_is_over() -
         let restarted = restart(runtime.path(), &["--worker", "1"]);
         assert_eq!(restarted.code, Some(0), "{kind}: {}", restarted.stderr);
         server.wait_for_record("why", |record| {
-            record["limit"] == "--drain-timeout" && message(record).starts_with("restart: ")
+            record["limit"] == "--drain-timeout"
+                && message(record).starts_with("--drain-timeout is over: requests of this worker")
         });
         eventually("the other one goes on", || server.sum("in_flight") == 1);
         assert_eq!(get(server.address, "/status?code=201").status, 201);
         // What is no worker is refused.
         let refused = restart(runtime.path(), &["--worker", "3"]);
         assert_eq!(refused.code, Some(1), "{kind}");
-        assert!(refused.stderr.contains("they have the numbers 1 to 2"), "{kind}: {}", refused.stderr);
+        assert!(refused.stderr.contains("they have the numbers 1, 2"), "{kind}: {}", refused.stderr);
     }
     Ok(())
 }

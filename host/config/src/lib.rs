@@ -92,6 +92,17 @@ pub enum Balance {
     Kernel,
 }
 
+/// When a worker is replaced although nothing is wrong with it; what is none is no reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Recycling {
+    /// After this time.
+    pub age_max: Option<Duration>,
+    /// After this many requests.
+    pub requests_max: Option<u64>,
+    /// When its instances take more memory than this.
+    pub memory_max_bytes: Option<u64>,
+}
+
 /// Which answers of an app are compressed, for clients that take them so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Compress {
@@ -121,6 +132,8 @@ pub struct Config {
     pub is_worker_kind_auto: bool,
     /// How long a worker's process may give no sign of life.
     pub worker_hang_timeout: Option<Duration>,
+    /// When a worker is replaced although nothing is wrong with it.
+    pub recycling: Recycling,
     /// How connections are given to workers.
     pub balance: Balance,
     /// Bounds on clients, and on all apps together.

@@ -81,7 +81,9 @@ fn check_workers_max(config: &Config, labels: &Labels, places: &ValuePlaces, mis
     let (workers, most) = (config.workers, config.workers_max);
     let reason = match config.balance {
         Balance::Kernel if most != workers => {
-            format!("the number of workers stays {workers} with `--balance kernel`, which gives each a socket at the start; leave it out")
+            format!(
+                "the number of workers stays {workers} with `--balance kernel`, which gives each a socket at the start; leave it out"
+            )
         }
         _ if most < workers => format!("there are more workers at the start: {workers}; raise it, or lower `workers`"),
         _ => return,

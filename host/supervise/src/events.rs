@@ -55,6 +55,12 @@ pub(crate) enum HostEvent {
         before: usize,
         workers: u16,
     },
+    /// A worker has reached a limit (`age`, `requests`, `memory`), and is replaced.
+    Recycle {
+        #[serde(flatten)]
+        worker: OfWorker,
+        reason: &'static str,
+    },
     /// An instance was given up. `fault`: its kind, as metrics name it. At most some ten in a second, of each app and worker.
     Fault {
         #[serde(flatten)]

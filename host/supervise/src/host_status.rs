@@ -230,7 +230,8 @@ impl HostStatus {
 
     /// Lines of the log that were lost: this process's, and those of workers that are processes.
     pub fn log_lines_lost(&self) -> u64 {
-        let by_workers: u64 = self.workers.iter().map(|worker| worker.scoreboard.metrics.log_lines_lost.load(Relaxed)).sum();
+        let by_workers: u64 =
+            self.workers.iter().map(|worker| worker.scoreboard.metrics.log_lines_lost.load(Relaxed)).sum();
         by_workers + log::lost_lines()
     }
 

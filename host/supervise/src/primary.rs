@@ -18,12 +18,13 @@ mod listeners;
 mod liveness;
 mod place;
 mod reading;
+mod recycling;
 mod reload;
 mod restarting;
 mod restarts;
+mod scaling;
 mod schedule_file;
 mod scheduled;
-mod scaling;
 mod scheduling;
 mod serving;
 mod state;
@@ -216,6 +217,7 @@ async fn run_on<B: Backend>(
         config,
         service_manager,
         restarts: Restarts::default(),
+        recycles_at: Instant::now(),
     };
     for index in 0..primary.places.len() {
         if primary.places[index].is_wanted {
@@ -307,7 +309,8 @@ fn make_places<B: Backend>(
         let division = (division, group.clone());
         Ok(Place { is_wanted, ..Place::new(WorkerId(number), division, scoreboard, scoreboard_file) })
     };
-    let of_each = |count: u16| groups.iter().enumerate().flat_map(move |group| std::iter::repeat_n(group, count.into()));
+    let of_each =
+        |count: u16| groups.iter().enumerate().flat_map(move |group| std::iter::repeat_n(group, count.into()));
     let first = of_each(config.workers).map(|of| (true, of));
     let more = of_each(config.workers_max.saturating_sub(config.workers)).map(|of| (false, of));
     (1..).zip(first.chain(more)).map(place).collect()
@@ -363,7 +366,7 @@ impl<B: Backend> Primary<B> {
                 self.service_manager.tell(state);
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
-            let due = self.due_times(deadline, beat_at);
+            let due = self.due_times(announced, deadline, beat_at);
             let (may_hear, looks_again) = (turns.begin(), acceptors.has_given_up() || rest.is_some());
             let heard = {
                 // Connections come often, and everything else seldom: it is not looked at for each of them.
@@ -446,6 +449,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
+                Heard::Due(DueTask::Recycle) => self.recycle(),
                 Heard::Due(DueTask::Restart) => self.end_leaving(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
@@ -478,7 +482,7 @@ impl<B: Backend> Primary<B> {
         announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
     }
 
-    fn due_times(&self, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
+    fn due_times(&self, announced: bool, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
         [
             (DueTask::Apps, self.apps_due_at()),
             (DueTask::HeldForwards, self.held_due_at()),
@@ -488,6 +492,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::ServiceManager, self.service_manager.due_at()),
+            (DueTask::Recycle, self.recycle_at().filter(|_| announced && end_of_drain.is_none())),
             (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
         ]
     }

@@ -1,6 +1,6 @@
 //! How connections are served, and by what.
 
-use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put};
+use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put, size_or_none};
 use crate::listener::ListenerDraft;
 use crate::shown::{self, Shown};
 use crate::{Balance, Compress, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind, parse};
@@ -101,6 +101,42 @@ pub(super) const GROUP: Group = Group {
             of: host(
                 |draft, text| put(&mut draft.config.worker_hang_timeout, parse::duration_or_none(text)),
                 |config| shown::time_or_none(config.worker_hang_timeout),
+            ),
+        },
+        Setting {
+            name: "worker-max-age",
+            key: "worker-max-age",
+            form: Form::Time,
+            default: Some("none"),
+            help: "Replace a worker after this time, varied at random by 20 % (none: never). Workers are replaced one after another, as by `wasmhost restart`",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.recycling.age_max, parse::duration_or_none(text)),
+                |config| shown::time_or_none(config.recycling.age_max),
+            ),
+        },
+        Setting {
+            name: "worker-max-requests",
+            key: "worker-max-requests",
+            form: Form::Count,
+            default: Some("none"),
+            help: "Replace a worker after this many requests, varied at random by 20 % (none: never). --max-requests replaces instances, which takes less",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.recycling.requests_max, parse::count_or_none(text, REQUESTS_MAX)),
+                |config| shown::count_or_none(config.recycling.requests_max),
+            ),
+        },
+        Setting {
+            name: "worker-max-memory",
+            key: "worker-max-memory",
+            form: Form::Size,
+            default: Some("none"),
+            help: "Replace a worker whose instances together take more memory than this (none: never)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.recycling.memory_max_bytes, size_or_none(text)),
+                |config| shown::size_or_none(config.recycling.memory_max_bytes),
             ),
         },
         Setting {

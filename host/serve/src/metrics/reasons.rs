@@ -71,6 +71,45 @@ impl Shed {
     }
 }
 
+/// Why a worker was replaced although nothing was wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recycled {
+    /// It was old.
+    Age,
+    /// It had answered enough requests.
+    Requests,
+    /// Its instances took more memory than they may.
+    Memory,
+}
+
+impl Recycled {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Age, Self::Requests, Self::Memory];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in events and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Requests => "requests",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// The flag of its limit.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Age => "--worker-max-age",
+            Self::Requests => "--worker-max-requests",
+            Self::Memory => "--worker-max-memory",
+        }
+    }
+}
+
 /// Why a request was refused, or its connection closed, for what its client did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {

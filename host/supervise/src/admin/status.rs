@@ -286,9 +286,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
         not_listening: host_status.not_listening().into_iter().collect(),
-        workers: workers
-            .map(|((shown, row), figures)| WorkerStatus::of(*shown, row, figures))
-            .collect(),
+        workers: workers.map(|((shown, row), figures)| WorkerStatus::of(*shown, row, figures)).collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };
     // Only strings, numbers and maps with string keys: it cannot fail.

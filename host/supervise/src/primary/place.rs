@@ -10,6 +10,7 @@ use wasmhost_sandbox::Ticker;
 use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::INBOX_MAX;
 
+use super::recycling::Beginning;
 use crate::backend::{Backend, Worker};
 use crate::balancer::WorkerView;
 use crate::supervisor::{Heartbeat, Liveness};
@@ -35,6 +36,8 @@ pub(super) struct Place<B: Backend> {
     pub(super) running: bool,
     /// It is to end, and to be started again: it gets no more connections.
     pub(super) leaves: bool,
+    /// What the one that runs began with.
+    pub(super) beginning: Option<Beginning>,
     /// Its first start is over: it has listened, or has died.
     pub(super) has_begun: bool,
     /// Of its own, with `--balance kernel`.
@@ -64,6 +67,7 @@ impl<B: Backend> Place<B> {
             is_wanted: false,
             running: false,
             leaves: false,
+            beginning: None,
             has_begun: false,
             listeners: Vec::new(),
             waiting_since: Cell::new(None),

@@ -62,10 +62,7 @@ impl<B: Backend> Primary<B> {
             (LateStep::Kill, Some(handle)) => handle.end_hung(),
             (LateStep::Stop | LateStep::Kill, None) => {}
             (LateStep::GiveUp, _) => {
-                tracing::error!(
-                    worker = worker.0,
-                    "the worker is not ready in time, and is not waited for any longer"
-                );
+                tracing::error!(worker = worker.0, "the worker is not ready in time, and is not waited for any longer");
                 self.next_restart();
             }
         }

@@ -109,6 +109,11 @@ impl Restarts {
         self.answer();
     }
 
+    /// Whether a worker is being replaced, or is to be.
+    pub(super) fn replaces(&self, worker: WorkerId) -> bool {
+        self.waiting.contains(&worker) || self.is_underway(worker)
+    }
+
     fn is_underway(&self, worker: WorkerId) -> bool {
         self.underway.iter().any(|underway| underway.worker == worker)
     }

@@ -67,7 +67,12 @@ impl<B: Backend> Primary<B> {
         let now = is_wanted.iter().filter(|is_wanted| **is_wanted).count();
         let group = self.divisions[division].group.clone();
         if now != usize::from(to) {
-            tracing::info!(group = group.as_deref(), before = now, workers = to, "scale: the number of workers changes");
+            tracing::info!(
+                group = group.as_deref(),
+                before = now,
+                workers = to,
+                "scale: the number of workers changes"
+            );
             let group = group.as_deref().map(str::to_owned);
             self.note(&HostEvent::Scale { group, before: now, workers: to });
         }
@@ -154,7 +159,8 @@ mod tests {
 
     #[test]
     fn the_first_free_places_get_workers_and_the_last_workers_leave() {
-        let (start, leave) = (|places: &[usize]| ScaleStep::Start(places.into()), |places: &[usize]| ScaleStep::Leave(places.into()));
+        let (start, leave) =
+            (|places: &[usize]| ScaleStep::Start(places.into()), |places: &[usize]| ScaleStep::Leave(places.into()));
         assert_eq!(step(&[true, true, false, false], 3), start(&[2]));
         assert_eq!(step(&[true, false, true, false], 4), start(&[1, 3]));
         assert_eq!(step(&[true, false, true, true], 1), leave(&[2, 3]));

@@ -63,13 +63,17 @@ pub(super) struct Primary<B: Backend> {
     pub(super) groups_drain: bool,
     pub(super) service_manager: ServiceManager,
     pub(super) restarts: Restarts,
+    /// When it is looked which workers have reached a limit.
+    pub(super) recycles_at: Instant,
 }
 
 impl<B: Backend> Primary<B> {
     /// Starts the worker at `index`.
     pub(super) fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
+        let beginning = self.beginning(&self.places[index]);
         let place = &mut self.places[index];
         let division = &self.divisions[place.division];
+        place.beginning = Some(beginning);
         place.leaves = false;
         place.heart.take();
         place.liveness.take();
