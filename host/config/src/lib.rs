@@ -88,6 +88,8 @@ pub enum Balance {
     RoundRobin,
     /// To the ready worker with the fewest open connections; among equals, the next in turn.
     LeastConnections,
+    /// To the worker that the client's address belongs to, as Node's sticky sessions do.
+    Client,
     /// By the kernel: each worker has a listener of its own on the same port (`SO_REUSEPORT`).
     Kernel,
 }

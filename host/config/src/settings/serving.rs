@@ -16,6 +16,7 @@ const WORKER_KINDS: &[(&str, Option<WorkerKind>)] = &[
 const BALANCES: &[(&str, Balance)] = &[
     ("round-robin", Balance::RoundRobin),
     ("least-connections", Balance::LeastConnections),
+    ("client", Balance::Client),
     ("kernel", Balance::Kernel),
 ];
 const ISOLATIONS: &[(&str, Isolation)] =
@@ -144,7 +145,7 @@ pub(super) const GROUP: Group = Group {
             key: "balance",
             form: Form::Choice("POLICY", || names(BALANCES)),
             default: Some("round-robin"),
-            help: "Which worker gets the next connection: round-robin (the next that is ready), least-connections, or kernel (SO_REUSEPORT: the kernel chooses)",
+            help: "Which worker gets the next connection: round-robin (the next that is ready), least-connections, client (one client address, or /64 of IPv6, keeps its worker), or kernel (SO_REUSEPORT: the kernel chooses)",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.config.balance, choice(text, BALANCES)),

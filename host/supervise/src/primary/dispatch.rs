@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use wasmhost_serve::clients::client_at;
 use wasmhost_serve::listener::BACKLOG;
 use wasmhost_serve::worker::inbox::{self, Accepted};
 use wasmhost_serve::worker::{Peer, WorkerId};
@@ -141,7 +142,11 @@ impl<B: Backend> Primary<B> {
         let wanted = places.iter().filter_map(|place| self.places.get(*place)).filter(|place| place.is_wanted);
         let wanted: Vec<&Place<B>> = wanted.collect();
         let views: Vec<WorkerView> = wanted.iter().map(|place| place.view(now)).collect();
-        let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views) else {
+        let client = match connection.peer {
+            Peer::Tcp(address) => client_at(address, &[]),
+            Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => None,
+        };
+        let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views, client) else {
             return Some(connection);
         };
         let place = wanted[to];

@@ -89,6 +89,7 @@ impl<B: Backend> Place<B> {
         let waited = Some(now.duration_since(since)).filter(|waited| *waited >= STUCK_AFTER).unwrap_or_default();
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         WorkerView {
+            number: self.id.0,
             alive: self.handle.is_some() && metrics.listening.get() && !self.leaves,
             inbox_room: if self.handle.as_ref().is_some_and(Worker::is_full) { 0 } else { room },
             late_us: self.scoreboard.pulse.late_us(Ticker::now_us()).max(waited_us),
