@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::server::cpu_ticks;
-use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, get, guest, run};
+use crate::support::{Connection, FAULTS, Runtime, Server, TestResult, command, eventually, get, guest};
 
 /// A number of each worker, such as `connections`.
 #[track_caller]
@@ -250,7 +250,7 @@ fn all_cpu_ticks(server: &Server) -> u64 {
 #[test]
 fn a_client_keeps_its_worker_while_that_is_there() -> TestResult {
     for kind in ["thread", "process"] {
-        let runtime = tempfile::tempdir()?;
+        let runtime = Runtime::new()?;
         let mut host = command();
         host.arg(guest("hello.wasm")).args([
             "--listen",
@@ -261,8 +261,7 @@ fn a_client_keeps_its_worker_while_that_is_there() -> TestResult {
             "json",
         ]);
         host.args(["--balance", "client", "--workers", "3", "--worker-kind", kind]);
-        host.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-        let server = Server::spawn(host);
+        let server = Server::spawn(runtime.of_host(host));
         let own_worker = |client: u8| -> usize {
             let before = by_worker(&server, "connections");
             for _ in 0..5 {
@@ -278,9 +277,7 @@ fn a_client_keeps_its_worker_while_that_is_there() -> TestResult {
         let of: Vec<usize> = clients.clone().map(own_worker).collect();
         assert!((0..3).all(|worker| of.contains(&worker)), "{kind}: {of:?}");
         assert_eq!(clients.clone().map(own_worker).collect::<Vec<_>>(), of, "{kind}");
-        let mut scale = command();
-        scale.args(["scale", "2"]).env("XDG_RUNTIME_DIR", runtime.path()).env("TMPDIR", runtime.path());
-        assert_eq!(run(scale.env_remove("RUNTIME_DIRECTORY")).code, Some(0), "{kind}");
+        assert_eq!(runtime.ask(&["scale", "2"]).code, Some(0), "{kind}");
         for (client, of) in clients.zip(of) {
             let now = own_worker(client);
             assert!(now < 2 && (of == 2 || now == of), "{kind}: only those of the third worker move: {of}, {now}");

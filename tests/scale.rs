@@ -1,25 +1,18 @@
 //! `wasmhost scale` and the limits of workers: their number changes, or they are replaced, and no client loses a request.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, message, run};
+use crate::support::{
+    Connection, Finished, Runtime, Server, TestResult, command, eventually, get, guest, message, under_load,
+};
 
-fn host(runtime: &Path, component: &str, flags: &[&str]) -> Server {
+fn host(runtime: &Runtime, component: &str, flags: &[&str]) -> Server {
     let mut host = command();
     host.arg(guest(component)).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
     host.args(flags);
-    host.env("XDG_RUNTIME_DIR", runtime).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-    Server::spawn(host)
-}
-
-fn ask(runtime: &Path, words: &[&str]) -> Finished {
-    let mut asked = command();
-    asked.args(words).env("XDG_RUNTIME_DIR", runtime).env("TMPDIR", runtime).env_remove("RUNTIME_DIRECTORY");
-    run(asked)
+    Server::spawn(runtime.of_host(host))
 }
 
 /// The workers that there shall be, by their numbers.
@@ -39,47 +32,15 @@ fn samples(server: &Server, name: &str) -> Vec<u64> {
     of_it.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
 }
 
-/// Has clients ask on new and kept connections while `change` runs; none of their requests may fail. Returns how many were answered.
-fn under_load(server: &Server, change: impl FnOnce() -> TestResult) -> Result<u64, Box<dyn std::error::Error>> {
-    let (is_over, answers, address) = (AtomicBool::new(false), AtomicU64::new(0), server.address);
-    thread::scope(|scope| {
-        let client = |number: usize| {
-            let mut kept = Connection::open(address);
-            while !is_over.load(Relaxed) {
-                if number % 2 == 0 {
-                    assert_eq!(get(address, "/").status, 200);
-                } else {
-                    kept.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-                    let answer = kept.response();
-                    assert_eq!(answer.status, 200);
-                    if answer.header("connection") == Some("close") {
-                        kept = Connection::open(address);
-                    }
-                }
-                answers.fetch_add(1, Relaxed);
-            }
-        };
-        let clients: Vec<_> = (0..4).map(|number| scope.spawn(move || client(number))).collect();
-        let changed = change();
-        is_over.store(true, Relaxed);
-        for client in clients {
-            client.join().map_err(|_| "a request failed")?;
-        }
-        changed
-    })?;
-    Ok(answers.load(Relaxed))
-}
-
 #[test]
 fn no_request_on_new_or_kept_connections_fails_while_the_number_of_workers_changes() -> TestResult {
     for kind in ["thread", "process"] {
-        let runtime = tempfile::tempdir()?;
-        let server =
-            host(runtime.path(), "hello.wasm", &["--worker-kind", kind, "--workers", "2", "--workers-max", "4"]);
-        let answered = under_load(&server, || {
+        let runtime = Runtime::new()?;
+        let server = host(&runtime, "hello.wasm", &["--worker-kind", kind, "--workers", "2", "--workers-max", "4"]);
+        let answered = under_load(server.address, || {
             for workers in [4, 1, 3, 2] {
                 let before = present(&server).len();
-                let scaled = ask(runtime.path(), &["scale", &workers.to_string(), "--json"]);
+                let scaled = runtime.ask(&["scale", &workers.to_string(), "--json"]);
                 assert_eq!(scaled.code, Some(0), "{kind}: {}", scaled.stderr);
                 let outcome: Value = serde_json::from_str(&scaled.stdout)?;
                 assert_eq!((&outcome["before"], &outcome["workers"]), (&json!(before), &json!(workers)), "{kind}");
@@ -99,7 +60,7 @@ fn no_request_on_new_or_kept_connections_fails_while_the_number_of_workers_chang
             server.records(|record| message(record) == "exit" && record["voluntary"] == false).is_empty(),
             "{kind}"
         );
-        let events = ask(runtime.path(), &["events", "--json"]);
+        let events = runtime.ask(&["events", "--json"]);
         let events = events.stdout.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
         let scales: Vec<_> =
             events.iter().filter(|event| event["event"] == "scale").map(|event| &event["workers"]).collect();
@@ -111,9 +72,9 @@ fn no_request_on_new_or_kept_connections_fails_while_the_number_of_workers_chang
 #[test]
 fn requests_of_workers_that_leave_are_finished_or_broken_off_in_time_and_some_come_back_meanwhile() -> TestResult {
     for kind in ["thread", "process"] {
-        let runtime = tempfile::tempdir()?;
+        let runtime = Runtime::new()?;
         let flags = ["--worker-kind", kind, "--workers", "2", "--drain-timeout", "3s"];
-        let server = host(runtime.path(), "faults.wasm", &flags);
+        let server = host(&runtime, "faults.wasm", &flags);
         let mut connections: Vec<_> = (0..2).map(|_| Connection::open(server.address)).collect();
         for (connection, ms) in connections.iter_mut().zip([1_500, 1_500]) {
             connection.send(format!("GET /sleep?ms={ms} HTTP/1.1\r\nHost: test\r\n\r\n"));
@@ -121,9 +82,9 @@ fn requests_of_workers_that_leave_are_finished_or_broken_off_in_time_and_some_co
         eventually("they sleep", || server.sum("in_flight") == 2);
         // It comes back before it has left.
         let (fewer, more) = thread::scope(|scope| {
-            let fewer = scope.spawn(|| ask(runtime.path(), &["scale", "1"]));
+            let fewer = scope.spawn(|| runtime.ask(&["scale", "1"]));
             eventually("one leaves", || present(&server) == [1]);
-            let more = ask(runtime.path(), &["scale", "2"]);
+            let more = runtime.ask(&["scale", "2"]);
             (fewer.join(), more)
         });
         let fewer = fewer.map_err(|_| "the command failed")?;
@@ -138,7 +99,7 @@ fn requests_of_workers_that_leave_are_finished_or_broken_off_in_time_and_some_co
             connection.send("GET /sleep?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
         }
         eventually("they sleep", || server.sum("in_flight") == 2);
-        let scaled = ask(runtime.path(), &["scale", "1"]);
+        let scaled = runtime.ask(&["scale", "1"]);
         assert_eq!(scaled.code, Some(0), "{kind}: {}", scaled.stderr);
         assert!(scaled.stdout.ends_with(": 1 workers, ended 2\n"), "{kind}: {}", scaled.stdout);
         assert_eq!((server.sum("in_flight"), present(&server)), (1, vec![1]), "{kind}");
@@ -148,8 +109,8 @@ fn requests_of_workers_that_leave_are_finished_or_broken_off_in_time_and_some_co
 
 #[test]
 fn a_number_that_there_cannot_be_is_refused_with_a_way_out() -> TestResult {
-    let runtime = tempfile::tempdir()?;
-    let server = host(runtime.path(), "hello.wasm", &["--workers", "1", "--workers-max", "2"]);
+    let runtime = Runtime::new()?;
+    let server = host(&runtime, "hello.wasm", &["--workers", "1", "--workers-max", "2"]);
     for (words, reason) in [
         (
             &["scale", "3"][..],
@@ -159,16 +120,16 @@ fn a_number_that_there_cannot_be_is_refused_with_a_way_out() -> TestResult {
         (&["scale", "2", "--group", "g"], "there is no group `g`"),
         (&["scale", "2", "--group", "a/b"], "there is no group `a/b`"),
     ] {
-        let refused = ask(runtime.path(), words);
+        let refused = runtime.ask(words);
         assert_eq!(refused.code, Some(1), "{words:?}: {}", refused.stdout);
         assert!(refused.stderr.contains(reason), "{words:?}: {}", refused.stderr);
     }
-    assert_eq!(ask(runtime.path(), &["scale", "many"]).code, Some(2));
-    assert_eq!(ask(runtime.path(), &["scale", "1"]).stdout.trim_end().rsplit(' ').next(), Some("before"));
+    assert_eq!(runtime.ask(&["scale", "many"]).code, Some(2));
+    assert_eq!(runtime.ask(&["scale", "1"]).stdout.trim_end().rsplit(' ').next(), Some("before"));
     assert_eq!(present(&server), [1]);
     drop(server);
-    let server = host(runtime.path(), "hello.wasm", &["--workers", "2", "--balance", "kernel"]);
-    let refused = ask(runtime.path(), &["scale", "1"]);
+    let server = host(&runtime, "hello.wasm", &["--workers", "2", "--balance", "kernel"]);
+    let refused = runtime.ask(&["scale", "1"]);
     assert!(refused.stderr.contains("--balance kernel"), "{}", refused.stderr);
     assert_eq!(present(&server), [1, 2]);
     Ok(())
@@ -176,8 +137,8 @@ fn a_number_that_there_cannot_be_is_refused_with_a_way_out() -> TestResult {
 
 #[test]
 fn a_worker_that_is_killed_while_it_leaves_is_not_started_again() -> TestResult {
-    let runtime = tempfile::tempdir()?;
-    let server = host(runtime.path(), "faults.wasm", &["--worker-kind", "process", "--workers", "2"]);
+    let runtime = Runtime::new()?;
+    let server = host(&runtime, "faults.wasm", &["--worker-kind", "process", "--workers", "2"]);
     let mut connections: Vec<_> = (0..2).map(|_| Connection::open(server.address)).collect();
     for connection in &mut connections {
         connection.send("GET /sleep?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -185,7 +146,7 @@ fn a_worker_that_is_killed_while_it_leaves_is_not_started_again() -> TestResult 
     eventually("they sleep", || server.sum("in_flight") == 2);
     let second = server.status()["workers"][1]["thread"].as_i64().ok_or("no process")?;
     let scaled = thread::scope(|scope| {
-        let scaled = scope.spawn(|| ask(runtime.path(), &["scale", "1"]));
+        let scaled = scope.spawn(|| runtime.ask(&["scale", "1"]));
         eventually("it leaves", || present(&server) == [1]);
         let pid = i32::try_from(second).ok().and_then(rustix::process::Pid::from_raw).ok_or("no number")?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
@@ -204,10 +165,10 @@ fn workers_that_have_reached_a_limit_are_replaced_and_no_request_fails() -> Test
         ("process", ["--worker-max-age", "1s"], "age"),
         ("process", ["--worker-max-memory", "1"], "memory"),
     ] {
-        let runtime = tempfile::tempdir()?;
+        let runtime = Runtime::new()?;
         let flags = ["--worker-kind", kind, "--workers", "2", limit[0], limit[1]];
-        let server = host(runtime.path(), "hello.wasm", &flags);
-        under_load(&server, || {
+        let server = host(&runtime, "hello.wasm", &flags);
+        under_load(server.address, || {
             eventually("both are replaced", || {
                 let status = server.status();
                 let workers = status["workers"].as_array().expect("workers");
@@ -226,7 +187,7 @@ fn workers_that_have_reached_a_limit_are_replaced_and_no_request_fails() -> Test
 
 #[test]
 fn a_reload_follows_the_number_of_workers_in_the_file_when_that_changes() -> TestResult {
-    let runtime = tempfile::tempdir()?;
+    let runtime = Runtime::new()?;
     let file = runtime.path().join("wasmhost.toml");
     let write = |workers: u16| {
         let text = format!(
@@ -238,19 +199,18 @@ fn a_reload_follows_the_number_of_workers_in_the_file_when_that_changes() -> Tes
     write(1)?;
     let mut command = command();
     command.arg("-c").arg(&file).args(["--admin", "127.0.0.1:0", "--log-format", "json"]);
-    command.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-    let server = Server::spawn(command);
+    let server = Server::spawn(runtime.of_host(command));
     assert_eq!(present(&server), [1, 2], "one that takes connections, and one of the group");
     write(2)?;
     let reload = |failed| {
-        let reloaded = ask(runtime.path(), &["reload", "--json"]);
+        let reloaded = runtime.ask(&["reload", "--json"]);
         assert_eq!(reloaded.code, Some(i32::from(failed)), "{}", reloaded.stderr);
     };
     reload(false);
     eventually("both have two", || present(&server) == [1, 2, 3, 5]);
     assert_eq!(get(server.address, "/").status, 200);
     // What was chosen by hand stays while the file says the same.
-    assert_eq!(ask(runtime.path(), &["scale", "3", "--group", "g"]).code, Some(0));
+    assert_eq!(runtime.ask(&["scale", "3", "--group", "g"]).code, Some(0));
     reload(false);
     assert_eq!(present(&server), [1, 2, 3, 5, 6]);
     write(1)?;
