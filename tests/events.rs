@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::server::signal;
-use crate::support::{Server, TestResult, command, eventually, get, run};
+use crate::support::{Runtime, Server, TestResult, eventually, get, run};
 
 /// The events that a host has kept.
 fn events(server: &Server) -> Vec<Value> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::connections::is_silent;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
-use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, message, run};
+use crate::support::{Connection, FAULTS, Runtime, Server, TestResult, command, eventually, message, run};
 
 /// A schedule of the app above it.
 fn schedule(name: &str, cron: &str, path: &str, more: &str) -> String {
