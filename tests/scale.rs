@@ -176,7 +176,7 @@ fn workers_that_have_reached_a_limit_are_replaced_and_no_request_fails() -> Test
             });
             Ok(())
         })?;
-        assert!(server.status()["recycled_workers"][reason].as_u64() >= Some(2), "{reason}");
+        assert!(server.status()["retired_workers"][reason].as_u64() >= Some(2), "{reason}");
         assert!(
             server.records(|record| message(record) == "exit" && record["voluntary"] == false).is_empty(),
             "{reason}"

@@ -13,7 +13,7 @@ use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
     App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
-    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Recycling, WorkerKind,
+    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind, WorkerLimits,
 };
 use super::{env_file, parse};
 
@@ -83,7 +83,7 @@ impl HostDraft {
             worker_kind: WorkerKind::default(),
             is_worker_kind_auto: false,
             worker_hang_timeout: None,
-            recycling: Recycling::default(),
+            worker_limits: WorkerLimits::default(),
             balance: Balance::default(),
             trust_proxy: Vec::new(),
             drain_timeout: Duration::ZERO,

@@ -96,7 +96,7 @@ pub enum Balance {
 
 /// When a worker is replaced although nothing is wrong with it; what is none is no reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Recycling {
+pub struct WorkerLimits {
     /// After this time.
     pub age_max: Option<Duration>,
     /// After this many requests.
@@ -135,7 +135,7 @@ pub struct Config {
     /// How long a worker's process may give no sign of life.
     pub worker_hang_timeout: Option<Duration>,
     /// When a worker is replaced although nothing is wrong with it.
-    pub recycling: Recycling,
+    pub worker_limits: WorkerLimits,
     /// How connections are given to workers.
     pub balance: Balance,
     /// Bounds on clients, and on all apps together.

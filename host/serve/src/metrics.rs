@@ -13,7 +13,7 @@ use std::time::Duration;
 use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Recycled, Refused, Shed};
+pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, RetiredFor, Shed};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -137,7 +137,7 @@ counters! {
         /// Times that the process of the databases ended, and was started again
         database_process_deaths: AtomicU64 => Counter "database_process_deaths", "database_process_deaths", [count];
         /// Workers that were replaced because they had reached a limit (--worker-max-age and the like)
-        recycled_workers: [AtomicU64; Recycled::ALL.len()] => Counter "recycled_workers", "recycled_workers", [by "reason": Recycled::ALL.map(Recycled::name)];
+        retired_workers: [AtomicU64; RetiredFor::ALL.len()] => Counter "retired_workers", "retired_workers", [by "reason": RetiredFor::ALL.map(RetiredFor::name)];
     }
     beside {
         /// What became of connections, where the primary accepts.

@@ -56,7 +56,7 @@ pub(crate) enum HostEvent {
         workers: u16,
     },
     /// A worker has reached a limit (`age`, `requests`, `memory`), and is replaced.
-    Recycle {
+    Retire {
         #[serde(flatten)]
         worker: OfWorker,
         reason: &'static str,

@@ -18,10 +18,10 @@ mod listeners;
 mod liveness;
 mod place;
 mod reading;
-mod recycling;
 mod reload;
 mod restarting;
 mod restarts;
+mod retiring;
 mod scaling;
 mod schedule_file;
 mod scheduled;
@@ -217,7 +217,7 @@ async fn run_on<B: Backend>(
         config,
         service_manager,
         restarts: Restarts::default(),
-        recycles_at: Instant::now(),
+        retires_at: Instant::now(),
     };
     for index in 0..primary.places.len() {
         if primary.places[index].is_wanted {
@@ -449,7 +449,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
-                Heard::Due(DueTask::Recycle) => self.recycle(),
+                Heard::Due(DueTask::Retire) => self.retire_due(),
                 Heard::Due(DueTask::Restart) => self.end_leaving(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
@@ -492,7 +492,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::ServiceManager, self.service_manager.due_at()),
-            (DueTask::Recycle, self.recycle_at().filter(|_| announced && end_of_drain.is_none())),
+            (DueTask::Retire, self.retire_at().filter(|_| announced && end_of_drain.is_none())),
             (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
         ]
     }

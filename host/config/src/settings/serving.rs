@@ -112,8 +112,8 @@ pub(super) const GROUP: Group = Group {
             help: "Replace a worker after this time, varied at random by 20 % (none: never). Workers are replaced one after another, as by `wasmhost restart`",
             takes: Takes::One,
             of: host(
-                |draft, text| put(&mut draft.config.recycling.age_max, parse::duration_or_none(text)),
-                |config| shown::time_or_none(config.recycling.age_max),
+                |draft, text| put(&mut draft.config.worker_limits.age_max, parse::duration_or_none(text)),
+                |config| shown::time_or_none(config.worker_limits.age_max),
             ),
         },
         Setting {
@@ -124,8 +124,10 @@ pub(super) const GROUP: Group = Group {
             help: "Replace a worker after this many requests, varied at random by 20 % (none: never). --max-requests replaces instances, which takes less",
             takes: Takes::One,
             of: host(
-                |draft, text| put(&mut draft.config.recycling.requests_max, parse::count_or_none(text, REQUESTS_MAX)),
-                |config| shown::count_or_none(config.recycling.requests_max),
+                |draft, text| {
+                    put(&mut draft.config.worker_limits.requests_max, parse::count_or_none(text, REQUESTS_MAX))
+                },
+                |config| shown::count_or_none(config.worker_limits.requests_max),
             ),
         },
         Setting {
@@ -136,8 +138,8 @@ pub(super) const GROUP: Group = Group {
             help: "Replace a worker whose instances together take more memory than this (none: never)",
             takes: Takes::One,
             of: host(
-                |draft, text| put(&mut draft.config.recycling.memory_max_bytes, size_or_none(text)),
-                |config| shown::size_or_none(config.recycling.memory_max_bytes),
+                |draft, text| put(&mut draft.config.worker_limits.memory_max_bytes, size_or_none(text)),
+                |config| shown::size_or_none(config.worker_limits.memory_max_bytes),
             ),
         },
         Setting {

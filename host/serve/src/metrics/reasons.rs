@@ -73,7 +73,7 @@ impl Shed {
 
 /// Why a worker was replaced although nothing was wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recycled {
+pub enum RetiredFor {
     /// It was old.
     Age,
     /// It had answered enough requests.
@@ -82,7 +82,7 @@ pub enum Recycled {
     Memory,
 }
 
-impl Recycled {
+impl RetiredFor {
     /// All, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Age, Self::Requests, Self::Memory];
 

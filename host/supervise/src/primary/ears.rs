@@ -58,7 +58,7 @@ pub(super) enum DueTask {
     LookAtTls,
     Schedules,
     ServiceManager,
-    Recycle,
+    Retire,
     Restart,
 }
 

@@ -10,7 +10,7 @@ use wasmhost_sandbox::Ticker;
 use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::INBOX_MAX;
 
-use super::recycling::Beginning;
+use super::retiring::Beginning;
 use crate::backend::{Backend, Worker};
 use crate::balancer::WorkerView;
 use crate::supervisor::{Heartbeat, Liveness};

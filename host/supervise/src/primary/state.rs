@@ -64,7 +64,7 @@ pub(super) struct Primary<B: Backend> {
     pub(super) service_manager: ServiceManager,
     pub(super) restarts: Restarts,
     /// When it is looked which workers have reached a limit.
-    pub(super) recycles_at: Instant,
+    pub(super) retires_at: Instant,
 }
 
 impl<B: Backend> Primary<B> {

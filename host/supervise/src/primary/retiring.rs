@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use wasmhost_config::Recycling;
-use wasmhost_serve::metrics::{AppFigures, Recycled};
+use wasmhost_config::WorkerLimits;
+use wasmhost_serve::metrics::{AppFigures, RetiredFor};
 
 use super::place::Place;
 use super::state::Primary;
@@ -29,15 +29,15 @@ struct Wear {
 }
 
 /// Which limit a worker has reached. Pure.
-fn reached(limits: &Recycling, wear: &Wear) -> Option<Recycled> {
+fn reached(limits: &WorkerLimits, wear: &Wear) -> Option<RetiredFor> {
     #[expect(clippy::cast_precision_loss, reason = "a limit that varies by a fifth")]
     let has_answered = |max: u64| wear.requests as f64 >= max as f64 * wear.share;
     if limits.memory_max_bytes.is_some_and(|max| wear.memory_bytes > max) {
-        Some(Recycled::Memory)
+        Some(RetiredFor::Memory)
     } else if limits.requests_max.is_some_and(has_answered) {
-        Some(Recycled::Requests)
+        Some(RetiredFor::Requests)
     } else if limits.age_max.is_some_and(|max| wear.age >= max.mul_f64(wear.share)) {
-        Some(Recycled::Age)
+        Some(RetiredFor::Age)
     } else {
         None
     }
@@ -53,9 +53,9 @@ pub(super) struct Beginning {
 }
 
 impl<B: Backend> Primary<B> {
-    /// When [`Self::recycle`] has something to do, if it ever has.
-    pub(super) fn recycle_at(&self) -> Option<Instant> {
-        (self.config.recycling != Recycling::default()).then_some(self.recycles_at)
+    /// When [`Self::retire_due`] has something to do, if it ever has.
+    pub(super) fn retire_at(&self) -> Option<Instant> {
+        (self.config.worker_limits != WorkerLimits::default()).then_some(self.retires_at)
     }
 
     /// A worker begins.
@@ -65,9 +65,9 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Has workers replaced that have reached a limit.
-    pub(super) fn recycle(&mut self) {
+    pub(super) fn retire_due(&mut self) {
         let now = Instant::now();
-        self.recycles_at = now + LOOKS;
+        self.retires_at = now + LOOKS;
         let wear = |place: &Place<B>| {
             let beginning = place.beginning.filter(|_| place.running && !place.leaves)?;
             let wear = Wear {
@@ -76,14 +76,14 @@ impl<B: Backend> Primary<B> {
                 memory_bytes: place.scoreboard.memory_bytes.load(Relaxed),
                 share: beginning.share,
             };
-            Some((place.id, reached(&self.config.recycling, &wear)?))
+            Some((place.id, reached(&self.config.worker_limits, &wear)?))
         };
         let due: Vec<_> = self.wanted().filter_map(wear).filter(|(id, _)| !self.restarts.replaces(*id)).collect();
         for (id, why) in due {
             let worker = self.of_worker(id);
             tracing::info!(worker = id.0, limit = why.flag(), "the worker has reached its limit, and is replaced");
-            self.host_status.host.recycled_workers[why.index()].fetch_add(1, Relaxed);
-            self.note(&HostEvent::Recycle { worker, reason: why.name() });
+            self.host_status.host.retired_workers[why.index()].fetch_add(1, Relaxed);
+            self.note(&HostEvent::Retire { worker, reason: why.name() });
             // Nobody waits.
             self.restarts.ask(vec![id], oneshot::channel().0);
         }
@@ -92,7 +92,7 @@ impl<B: Backend> Primary<B> {
 
     /// How many requests have been answered by workers of this number.
     fn requests_of(&self, place: &Place<B>) -> u64 {
-        if self.config.recycling.requests_max.is_none() {
+        if self.config.worker_limits.requests_max.is_none() {
             return 0;
         }
         let mut figures = AppFigures::default();
@@ -112,17 +112,17 @@ mod tests {
         let wear =
             |age, requests, memory_bytes, share| Wear { age: Duration::from_secs(age), requests, memory_bytes, share };
         let worn = wear(1_000_000, u64::MAX, u64::MAX, 1.0);
-        assert_eq!(reached(&Recycling::default(), &worn), None);
-        let limits = Recycling {
+        assert_eq!(reached(&WorkerLimits::default(), &worn), None);
+        let limits = WorkerLimits {
             age_max: Some(Duration::from_secs(100)),
             requests_max: Some(1_000),
             memory_max_bytes: Some(50),
         };
         assert_eq!(reached(&limits, &wear(99, 999, 50, 1.0)), None);
-        assert_eq!(reached(&limits, &wear(100, 999, 50, 1.0)), Some(Recycled::Age));
-        assert_eq!(reached(&limits, &wear(80, 0, 0, 0.8)), Some(Recycled::Age));
+        assert_eq!(reached(&limits, &wear(100, 999, 50, 1.0)), Some(RetiredFor::Age));
+        assert_eq!(reached(&limits, &wear(80, 0, 0, 0.8)), Some(RetiredFor::Age));
         assert_eq!(reached(&limits, &wear(100, 1_199, 0, 1.2)), None);
-        assert_eq!(reached(&limits, &wear(0, 1_200, 0, 1.2)), Some(Recycled::Requests));
-        assert_eq!(reached(&limits, &wear(0, 0, 51, 1.2)), Some(Recycled::Memory));
+        assert_eq!(reached(&limits, &wear(0, 1_200, 0, 1.2)), Some(RetiredFor::Requests));
+        assert_eq!(reached(&limits, &wear(0, 0, 51, 1.2)), Some(RetiredFor::Memory));
     }
 }
