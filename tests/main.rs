@@ -67,6 +67,7 @@ mod kv;
 mod languages;
 mod limits;
 mod loading;
+mod logs;
 mod low_ports;
 mod machine;
 mod monitoring;

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod inspect;
 pub(crate) mod kv;
+pub(crate) mod logs;
 pub(crate) mod new;
 pub(crate) mod plain;
 pub(crate) mod serve;

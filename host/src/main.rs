@@ -14,8 +14,8 @@ use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
-    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, NewArgs, Parsed,
-    PsArgs, ServeArgs, WitArgs, parse,
+    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, LogsArgs, NewArgs,
+    Parsed, PsArgs, ServeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -28,8 +28,8 @@ use wasmhost_supervise::primary::{Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
-    build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, new, serve,
-    wit,
+    build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, logs, new,
+    serve, wit,
 };
 use crate::exit::{FAILED, USAGE};
 
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Ps(args)), .. } => run_ps(&args),
             Cli { command: Some(Command::Status(args)), .. } => of_host(hosts::status(&args)),
             Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
+            Cli { command: Some(Command::Logs(args)), .. } => run_logs(&args),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
@@ -230,6 +231,13 @@ fn run_ps(args: &PsArgs) -> ExitCode {
 
 fn run_events(args: &EventsArgs) -> ExitCode {
     match events::run(args, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error, &error.hint()),
+    }
+}
+
+fn run_logs(args: &LogsArgs) -> ExitCode {
+    match logs::run(args, &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, &error.hint()),
     }

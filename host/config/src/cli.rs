@@ -17,7 +17,9 @@ mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
-pub use control::{EventsArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+pub use control::{
+    EventsArgs, HostArgs, LogsArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+};
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
@@ -85,6 +87,8 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Status(HostArgs),
     /// Show what has happened to a host that runs.
     Events(EventsArgs),
+    /// Show the log of a host that runs, from where it goes.
+    Logs(LogsArgs),
     /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.
     #[command(after_help = "\
 Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no \

@@ -82,7 +82,7 @@ impl HostCommandError {
 /// A host, and what it says of itself.
 pub(super) struct RunningHost {
     pub(super) host: FoundHost,
-    status: Value,
+    pub(super) status: Value,
 }
 
 /// Those that run; and those that gave no answer.

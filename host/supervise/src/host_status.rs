@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use wasmhost_base::log;
+use wasmhost_base::log::{self, LogDestination};
 use wasmhost_config::tls::CertificateFacts;
 use wasmhost_config::{AppId, Config};
 use wasmhost_confine::Confinement;
@@ -31,6 +31,8 @@ pub struct HostStatus {
     pub config: Arc<Config>,
     /// How far the process confined itself.
     pub confinement: Confinement,
+    /// Where its log goes.
+    pub log: LogDestination,
     /// Since when.
     pub started: Instant,
     /// What has happened to it.
@@ -128,7 +130,7 @@ impl HostStatus {
         config: Arc<Config>,
         workers: Vec<WorkerRow>,
         scoreboard: &'static HostScoreboard,
-        confinement: Confinement,
+        (confinement, log): (Confinement, LogDestination),
     ) -> Self {
         Self {
             workers,
@@ -137,6 +139,7 @@ impl HostStatus {
             scoreboard,
             config,
             confinement,
+            log,
             started: Instant::now(),
             events: EventBook::default(),
             stores: OnceLock::new(),

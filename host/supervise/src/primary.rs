@@ -137,8 +137,12 @@ async fn run_on<B: Backend>(
     let mut places = make_places(&backend, &config, &groups)?;
     let workers = places.iter().map(|place| WorkerRow::new(place.scoreboard, place.group.clone(), place.is_wanted));
     let workers = workers.collect();
-    let host_status =
-        Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
+    let host_status = Arc::new(HostStatus::new(
+        Arc::clone(&config),
+        workers,
+        backend.host(),
+        (bootstrap.confinement.clone(), bootstrap.log.clone()),
+    ));
     if let Some(stores) = &kept.stores {
         host_status.show_stores(stores.view());
     }

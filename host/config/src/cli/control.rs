@@ -41,6 +41,23 @@ pub struct EventsArgs {
     pub after: u64,
 }
 
+/// Flags of `wasmhost logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+wasmhost writes its log to standard error and to no file. This command reads the file that standard error goes to, or asks systemd's
+journal (journalctl). Where it goes to a terminal or another program, it says so.
+Exit codes: 0 shown, 1 it cannot be shown, or there is no such host, or it did not answer.")]
+pub struct LogsArgs {
+    /// The host's name, as `wasmhost ps` shows it, or the path of its control socket [default: the only one that runs].
+    pub host: Option<String>,
+    /// Go on with lines as they are written, also into a new file of this name.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the last lines.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
+    pub lines: usize,
+}
+
 /// Flags of `wasmhost restart`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use wasmhost_base::log::LogDestination;
 use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, MetricRow, MetricValue, Shows, WorkerFigures, WorkerMetrics,
@@ -31,6 +32,8 @@ struct Status<'a> {
     metrics: OfHost<'a>,
     /// How far the process confined itself (`--confine`).
     confinement: &'a Confinement,
+    /// Where its log goes, as it was at the start.
+    log: &'a LogDestination,
     /// Addresses that a reload brought and that could not be had, and why; left out while there are none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     not_listening: BTreeMap<String, String>,
@@ -285,6 +288,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         only,
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
+        log: &host_status.log,
         not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers.map(|((shown, row), figures)| WorkerStatus::of(*shown, row, figures)).collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),

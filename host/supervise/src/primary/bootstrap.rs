@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
+use wasmhost_base::log::LogDestination;
 use wasmhost_base::private_files::make_directory;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::{Balance, Config, Listen, acme, databases_folder};
@@ -35,6 +36,8 @@ pub struct Bootstrap {
     control: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Confinement,
+    /// Where the log goes.
+    pub(super) log: LogDestination,
     pub(super) files: BoundFiles,
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
@@ -163,7 +166,7 @@ impl Bootstrap {
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
         let schedules = ScheduleFile::open(config).map_err(PrimaryError::Data)?;
-        let service_manager = ServiceManager::connect();
+        let (service_manager, log) = (ServiceManager::connect(), LogDestination::of_stderr());
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
         Ok(Self {
             config: settings.config,
@@ -172,6 +175,7 @@ impl Bootstrap {
             control,
             spawner,
             confinement,
+            log,
             files,
             tls,
             service_manager,
