@@ -98,6 +98,8 @@ such host.")]
     Restart(RestartArgs),
     /// Change the number of workers of a host that runs.
     Scale(ScaleArgs),
+    /// Have a host that runs tell balancers to send it no more requests, while it goes on serving.
+    Drain(DrainArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
     /// Run a schedule of a host that runs, now.

@@ -20,6 +20,8 @@ const TEXT_BYTES_MAX: usize = 1_024;
 pub(crate) enum HostEvent {
     /// The host goes on to another phase: `running`, `draining`.
     Host { phase: &'static str },
+    /// An operator has it say that it is not ready (`withdrawn`), or as it is again.
+    Readiness { withdrawn: bool },
     /// A worker's thread or process is started.
     Fork(OfWorker),
     /// It runs. `thread`: its number in the operating system; where it is a process, that one's. `generation`: how often this

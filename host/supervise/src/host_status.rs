@@ -1,8 +1,8 @@
 //! The state of the host that the admin page shows: written by the primary and the workers, read by the admin page.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -35,6 +35,8 @@ pub struct HostStatus {
     pub log: LogDestination,
     /// Since when.
     pub started: Instant,
+    /// An operator had it say that it is not ready.
+    is_withdrawn: AtomicBool,
     /// What has happened to it.
     pub(crate) events: EventBook,
     stores: OnceLock<StoresView>,
@@ -140,6 +142,7 @@ impl HostStatus {
             config,
             confinement,
             log,
+            is_withdrawn: AtomicBool::new(false),
             started: Instant::now(),
             events: EventBook::default(),
             stores: OnceLock::new(),
@@ -217,12 +220,13 @@ impl HostStatus {
         self.state().touched.iter().copied().collect()
     }
 
-    /// Whether requests are answered: a worker that takes clients' connections can serve. That the apps of a group cannot be
-    /// had keeps the others from nothing.
+    /// Whether balancers shall send requests: a worker that takes clients' connections can serve, and no operator has had the host
+    /// say otherwise. That the apps of a group cannot be had keeps the others from nothing.
     pub fn is_ready(&self) -> bool {
         let serves = |worker: &Scoreboard| worker.metrics.listening.get() && !worker.metrics.down.get();
         let mut front = self.workers.iter().filter(|worker| worker.group.is_none());
-        self.phase() == Phase::Running && front.any(|worker| serves(worker.scoreboard))
+        let may_be = !self.is_withdrawn.load(Relaxed) && self.phase() == Phase::Running;
+        may_be && front.any(|worker| serves(worker.scoreboard))
     }
 
     /// How many workers there shall be, of this group or of those that take connections.
@@ -236,6 +240,14 @@ impl HostStatus {
         let by_workers: u64 =
             self.workers.iter().map(|worker| worker.scoreboard.metrics.log_lines_lost.load(Relaxed)).sum();
         by_workers + log::lost_lines()
+    }
+
+    /// Has the host say from now on that it is not ready, whatever it could do; or as it is.
+    pub(crate) fn set_withdrawn(&self, is_withdrawn: bool) {
+        if self.is_withdrawn.swap(is_withdrawn, Relaxed) != is_withdrawn {
+            self.events.note(&HostEvent::Readiness { withdrawn: is_withdrawn });
+            tracing::info!(withdrawn = is_withdrawn, "drain: /readyz answers as an operator wishes");
+        }
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {

@@ -50,6 +50,11 @@ impl Commands for Control {
     fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer> {
         match path {
             "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
+            "/drain" | "/drain/undo" => {
+                host_status.set_withdrawn(path == "/drain");
+                let ready = host_status.is_ready();
+                Some(Box::pin(async move { json(StatusCode::OK, &DrainOutcome { ready }) }))
+            }
             "/restart" => Some(Box::pin(restart(self.orders.clone(), None))),
             _ if path.starts_with("/scale/") => {
                 let mut parts = path.strip_prefix("/scale/")?.split('/');
@@ -95,6 +100,12 @@ async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule:
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let shown = RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms };
     json(StatusCode::OK, &shown)
+}
+
+/// Whether the host says that it is ready.
+#[derive(Serialize)]
+struct DrainOutcome {
+    ready: bool,
 }
 
 /// Workers that were replaced.
