@@ -207,3 +207,23 @@ fn a_socket_is_its_users_alone_and_one_that_was_left_behind_is_in_nobodys_way() 
     assert!(runtime.ask(&["status", at]).stdout.contains("running"));
     Ok(())
 }
+
+#[test]
+fn a_host_that_is_drained_serves_and_is_not_ready_until_that_is_undone() -> TestResult {
+    let runtime = Runtime::new()?;
+    let server = host(&runtime, "hello.wasm", &["--admin", "127.0.0.1:0"]);
+    let ready = || server.admin("/readyz").status;
+    assert_eq!(ready(), 200);
+    for _ in 0..2 {
+        let drained = runtime.ask(&["drain"]);
+        assert_eq!((drained.code, drained.stdout.as_str()), (Some(0), "hello: not ready, and goes on serving\n"));
+        assert_eq!((ready(), get(server.address, "/").status), (503, 200));
+    }
+    assert_eq!(server.status()["ready"], false);
+    let undone = runtime.ask(&["drain", "--undo", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&undone.stdout)?, serde_json::json!({ "ready": true }));
+    assert_eq!(ready(), 200);
+    let events = runtime.ask(&["events", "--json"]).stdout;
+    assert_eq!(events.matches("\"event\":\"readiness\"").count(), 2, "{events}");
+    Ok(())
+}

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
+            Cli { command: Some(Command::Drain(args)), .. } => of_host(hosts::drain(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
             Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),

@@ -18,7 +18,7 @@ mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
-    EventsArgs, HostArgs, LogsArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    DrainArgs, EventsArgs, HostArgs, LogsArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};

@@ -1,4 +1,4 @@
-//! Commands for hosts that run: `ps`, `status`, `reload`, `restart`, `scale`, `stop`, `schedule`. They find hosts by their control sockets.
+//! Commands for hosts that run: `ps`, `status`, `reload`, `restart`, `scale`, `drain`, `stop`, `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -10,7 +10,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::plain::plain;
-use wasmhost_config::cli::{HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+use wasmhost_config::cli::{
+    DrainArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+};
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
 /// How long a host may take to say what it does.
@@ -324,6 +326,28 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
 /// Whether a text may be the name of an app, a group or a schedule.
 fn is_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// `wasmhost drain`.
+///
+/// # Errors
+/// When there is no such host, or it gives no answer.
+pub(crate) fn drain(args: &DrainArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
+    let answer = ask(&host, Method::POST, if args.undo { "/drain/undo" } else { "/drain" }, PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+    }
+    let outcome = json(&answer)?;
+    if args.host.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let told = match (args.undo, outcome["ready"].as_bool()) {
+        (false, _) => "not ready, and goes on serving",
+        (true, Some(true)) => "ready",
+        (true, _) => "not ready, since no worker can serve",
+    };
+    Ok(HostShown { text: format!("{}: {told}\n", host.name), failed: false })
 }
 
 /// `wasmhost schedule run`.

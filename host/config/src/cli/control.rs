@@ -92,6 +92,21 @@ pub struct ScaleArgs {
     pub group: Option<String>,
 }
 
+/// Flags of `wasmhost drain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+/readyz answers 503 from then on, so that balancers that ask it take the host out. Whatever comes all the same is served. When
+`wasmhost status` shows no more requests in flight, `wasmhost stop` loses none. --undo takes it back.
+Exit codes: 0 done, 1 there is no such host, or it did not answer.")]
+pub struct DrainArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Have /readyz tell again whether the host can serve.
+    #[arg(long)]
+    pub undo: bool,
+}
+
 /// Flags of `wasmhost stop`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
