@@ -3,13 +3,14 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::server::signal;
-use crate::support::{Connection, Runtime, Server, TestResult, command, eventually, get, guest, message, run};
+use crate::support::{Connection, Runtime, Server, TestResult, command, eventually, get, guest, message};
 
 /// A host with its socket in this directory, which is this test's alone.
 fn host(runtime: &Runtime, component: &str, flags: &[&str]) -> Server {
@@ -88,7 +89,7 @@ fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
     apps.component("app.wasm", "hello.wasm")?;
     let two = apps.path().join("app.wasm");
     apps.write(&(one + &app("two", two.to_str().ok_or("a path in UTF-8")?, "two.test/*", "")))?;
-    let mut command = apps.command(&[]);
+    let command = apps.command(&[]);
     let server = Server::spawn(runtime.of_host(command));
     assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200);
     let name = apps.path().file_name().and_then(|name| name.to_str()).ok_or("a name")?.replace('.', "");
@@ -156,7 +157,7 @@ fn a_reload_that_cannot_grant_its_stores_is_told_as_failed() -> TestResult {
     let top = format!("data-dir = \"{}\"\n", data.path().display());
     let with = |stores: &str| top.clone() + &app("one", "stores.wasm", "one.test/*", &format!("stores = [{stores}]"));
     let apps = Folder::new(&with("\"default\""))?;
-    let mut command = apps.command(&[]);
+    let command = apps.command(&[]);
     let server = Server::spawn(runtime.of_host(command));
     let told = |path: &str| ask_until_loaded(server.address, "one.test", path).text();
     assert_eq!(told("/draft/set?value=kept"), "set");

@@ -52,7 +52,9 @@ fn a_rust_program_asks_for_stores_and_configuration_by_the_interfaces_that_wit_w
     let toolchains = facility::toolchains();
     let folder = tempfile::tempdir()?;
     copy(&program("visits"), folder.path(), "visits")?;
-    let written = run(command().current_dir(folder.path()).args(["wit", "wit"]));
+    let mut wit = command();
+    wit.current_dir(folder.path()).args(["wit", "wit"]);
+    let written = run(wit);
     assert_eq!(written.code, Some(0), "{}", written.stderr);
     build(&toolchains, folder.path())?;
     let (component, data) = (folder.path().join("visits.wasm"), folder.path().join("data"));

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
@@ -202,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_worker_of_a_group_is_labelled_with_it_before_what_its_samples_have() {
-        let labels = of_worker((&Some("g".into()), 3));
+        let labels = of_worker(3, Some("g"));
         let sample = || vec![(vec![("reason", "queue".to_owned())], Figure::Number(0.0))];
         let names = |labels: &[_]| -> Vec<_> {
             with_labels(labels, sample())
@@ -213,6 +212,6 @@ mod tests {
                 .collect()
         };
         assert_eq!(names(&labels), ["worker=3", "group=g", "reason=queue"]);
-        assert_eq!(names(&of_worker((&None, 1))), ["worker=1", "reason=queue"]);
+        assert_eq!(names(&of_worker(1, None)), ["worker=1", "reason=queue"]);
     }
 }
