@@ -21,6 +21,7 @@ mod abandoned;
 mod acme;
 mod addresses;
 mod admin;
+mod admin_access;
 mod apps;
 mod attacks;
 mod balancing;

@@ -12,8 +12,8 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
-    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind, WorkerLimits,
+    AdminAccess, AdminToken, App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine,
+    ControlSocket, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind, WorkerLimits,
 };
 use super::{env_file, parse};
 
@@ -70,6 +70,7 @@ pub(super) struct HostDraft {
     /// None: it follows from the number of workers ([`together::workers_max`](super::together::workers_max)).
     pub(super) workers_max: Option<u16>,
     pub(super) folder: Folder,
+    environment: Arc<HostEnvironment>,
 }
 
 impl HostDraft {
@@ -90,6 +91,7 @@ impl HostDraft {
             app_idle_timeout: None,
             limits: HostLimits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..HostLimits::default() },
             admin: None,
+            admin_access: AdminAccess::default(),
             control: ControlSocket::default(),
             runtime_dir: machine.runtime.clone(),
             log: LogChoice::default(),
@@ -101,7 +103,14 @@ impl HostDraft {
             development: None,
             source: None,
         };
-        Self { config, worker_kind: None, workers_max: None, folder: Folder::current() }
+        let environment = Arc::new(machine.environment.clone());
+        Self { config, worker_kind: None, workers_max: None, folder: Folder::current(), environment }
+    }
+
+    pub(super) fn admin_token(&mut self, text: &str) -> Result<(), String> {
+        let source = SecretSource::parse(text, |file| self.folder.path(file))?;
+        self.config.admin_access.token = Some(AdminToken::read(&source, &self.environment)?);
+        Ok(())
     }
 
     pub(super) fn cache_dir(&mut self, text: &str) -> Result<(), String> {

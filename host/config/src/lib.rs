@@ -4,6 +4,7 @@
 //! and once; other processes of the host get the result.
 
 pub mod acme;
+mod admin;
 mod build;
 mod capability;
 pub mod cli;
@@ -55,6 +56,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use acme::AcmeSettings;
+pub use admin::{AdminAccess, AdminToken};
 pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use control::ControlSocket;
@@ -145,6 +147,8 @@ pub struct Config {
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// Who may use that address.
+    pub admin_access: AdminAccess,
     /// Where commands such as `wasmhost ps` reach the host.
     pub control: ControlSocket,
     /// Where this user's hosts have their control sockets.
@@ -200,8 +204,9 @@ impl Config {
     pub fn of_group(&self, group: Option<&str>) -> Self {
         let is_of_group = |app: &&Arc<App>| app.group.as_deref() == group;
         let apps = self.apps.iter().filter(is_of_group).cloned().collect();
-        // What lets the host into servers of stores is the primary's alone.
-        Self { apps, stores: Vec::new(), source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
+        // What lets the host into servers of stores, and others into the host, is the primary's alone.
+        let (stores, admin_access) = (Vec::new(), AdminAccess::default());
+        Self { apps, stores, admin_access, source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
     }
 
     /// The file that an app's component is read from.
@@ -324,6 +329,17 @@ pub enum Listen {
     /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over: those of this name
     /// (`FileDescriptorName=`), or all.
     Inherited(Option<String>),
+}
+
+impl Listen {
+    /// Whether only processes of this machine can connect to it.
+    pub fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+            Self::Inherited(_) => false,
+        }
+    }
 }
 
 /// As the settings name it.

@@ -40,6 +40,8 @@ fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -
     file.into_iter().for_each(|file| add("the file of settings", file));
     let of_stores = config.stores.iter().flat_map(|store| &store.server.files);
     of_stores.for_each(|file| add("a file of a `[[store]]`", file));
+    let token = config.admin_access.token.as_ref().and_then(|token| token.file.as_deref());
+    token.into_iter().for_each(|file| add("the file of `admin-token`", file));
     let files: BTreeSet<&PathBuf> = apps.iter().flat_map(|found| &found.app.grants.files).collect();
     files.into_iter().for_each(|file| add("a file of `secrets`, `env-file` or `ca-file`", file));
     items

@@ -67,6 +67,7 @@ pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces,
     check_workers_max(config, labels, places, mistakes);
     check_proxy_headers(config, mistakes);
     check_acme(config, mistakes);
+    check_admin(config, labels, places, mistakes);
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
     if config.balance == Balance::Kernel && !config.addresses().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
@@ -91,6 +92,19 @@ fn check_workers_max(config: &Config, labels: &Labels, places: &ValuePlaces, mis
     match (labels.get("workers-max"), places.of("workers-max")) {
         (None, Some(at)) => mistakes.at(at, None, format!("workers-max `{most}`: {reason}")),
         (label, _) => mistakes.note(label.map_or("--workers-max", String::as_str), &reason),
+    }
+}
+
+/// Others than the users of this machine have to know a token.
+fn check_admin(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
+    let Some(admin) = config.admin.as_ref().filter(|admin| !admin.is_of_this_machine()) else { return };
+    if config.admin_access.token.is_some() {
+        return;
+    }
+    let reason = "other machines may reach this address, so it needs a token: write `admin-token = \"file:PATH\"` (`--admin-token file:PATH`; `openssl rand -base64 32 > PATH` makes one), or an address of this machine alone (`127.0.0.1:9090`, `unix:PATH`)";
+    match (labels.get("admin"), places.of("admin")) {
+        (None, Some(at)) => mistakes.at(at, None, format!("admin `{admin}`: {reason}")),
+        (label, _) => mistakes.note(label.map_or("--admin", String::as_str), reason),
     }
 }
 

@@ -7,13 +7,13 @@ mod table;
 mod cells;
 mod reasons;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
 
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, Refused, RetiredFor, Shed};
+pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, AdminRefusal, HandshakeFailure, Refused, RetiredFor, Shed};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -138,6 +138,8 @@ counters! {
         database_process_deaths: AtomicU64 => Counter "database_process_deaths", "database_process_deaths", [count];
         /// Workers that were replaced because they had reached a limit (--worker-max-age and the like)
         retired_workers: [AtomicU64; RetiredFor::ALL.len()] => Counter "retired_workers", "retired_workers", [by "reason": RetiredFor::ALL.map(RetiredFor::name)];
+        /// Requests to the admin address that were refused, by reason
+        admin_refusals: [AtomicU64; AdminRefusal::ALL.len()] => Counter "admin_refusals", "admin_refusals", [by "reason": AdminRefusal::ALL.map(AdminRefusal::name)];
     }
     beside {
         /// What became of connections, where the primary accepts.
@@ -174,6 +176,13 @@ impl WorkerMetrics {
     /// Takes note of a handshake that failed.
     pub fn handshake_failed(&self, reason: HandshakeFailure) {
         self.handshake_failures[reason.index()].add_one();
+    }
+}
+
+impl HostMetrics {
+    /// Takes note of a request to the admin address that was refused.
+    pub fn admin_refused(&self, reason: AdminRefusal) {
+        self.admin_refusals[reason.index()].fetch_add(1, Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use wasmhost_base::log::{self, LogDestination};
 use wasmhost_config::tls::CertificateFacts;
-use wasmhost_config::{AppId, Config};
+use wasmhost_config::{AdminAccess, AppId, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
@@ -39,6 +39,8 @@ pub struct HostStatus {
     is_withdrawn: AtomicBool,
     /// What has happened to it.
     pub(crate) events: EventBook,
+    /// Who may use the admin address, as the settings say that were read last.
+    admin_access: Mutex<Arc<AdminAccess>>,
     stores: OnceLock<StoresView>,
     databases: OnceLock<DatabasesView>,
     state: Mutex<BoardState>,
@@ -134,7 +136,9 @@ impl HostStatus {
         scoreboard: &'static HostScoreboard,
         (confinement, log): (Confinement, LogDestination),
     ) -> Self {
+        let admin_access = Mutex::new(Arc::new(config.admin_access.clone()));
         Self {
+            admin_access,
             workers,
             // As long as the process lives; there is one.
             host: Box::leak(Box::default()),
@@ -186,6 +190,21 @@ impl HostStatus {
     /// The certificates of TLS.
     pub fn certificates(&self) -> Vec<CertificateFacts> {
         self.state().certificates.clone()
+    }
+
+    /// Who may use the admin address.
+    pub(crate) fn admin_access(&self) -> Arc<AdminAccess> {
+        Arc::clone(&self.admin_access.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// These may use the admin address from now on; true: others might before.
+    pub(crate) fn set_admin_access(&self, access: &AdminAccess) -> bool {
+        let mut held = self.admin_access.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = **held != *access;
+        if is_new {
+            *held = Arc::new(access.clone());
+        }
+        is_new
     }
 
     /// The stores, where the host has some.

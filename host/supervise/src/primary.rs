@@ -151,13 +151,13 @@ async fn run_on<B: Backend>(
         databases.start(Arc::clone(&spawner), host_status.host)
     });
     // From here on the admin page answers, however long the component takes to load.
+    let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
+    let control = Control::new(commander);
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
-        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status)));
+        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status), control.clone()));
     }
-    let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
     if let Some(socket) = bootstrap.listen_for_commands()? {
-        let control = Control::new(commander);
         tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
     let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());

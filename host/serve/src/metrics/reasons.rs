@@ -203,6 +203,49 @@ impl HandshakeFailure {
     }
 }
 
+/// Why a request to the admin address was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdminRefusal {
+    /// It left a host of ours: a guest made it.
+    Guest,
+    /// It has no `Host`, or several.
+    NoHost,
+    /// Its `Host` is no name of this host.
+    Host,
+    /// A page of another host made it.
+    Origin,
+    /// It needs a token, and the host has none.
+    Off,
+    /// It has no token.
+    NoToken,
+    /// It has another token.
+    WrongToken,
+}
+
+impl AdminRefusal {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 7] =
+        [Self::Guest, Self::NoHost, Self::Host, Self::Origin, Self::Off, Self::NoToken, Self::WrongToken];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::NoHost => "no-host",
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Off => "off",
+            Self::NoToken => "no-token",
+            Self::WrongToken => "wrong-token",
+        }
+    }
+}
+
 /// What may come of an order of a certificate by ACME.
 pub const ACME_OUTCOMES: [&str; 2] = ["issued", "failed"];
 
@@ -220,6 +263,9 @@ mod tests {
         }
         for (position, refused) in Refused::ALL.into_iter().enumerate() {
             assert_eq!(refused.index(), position);
+        }
+        for (position, refusal) in AdminRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal.index(), position);
         }
     }
 }

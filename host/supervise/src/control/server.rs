@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ControlOrder;
-use crate::admin::{AdminAnswer, Commands, LaterAnswer, page};
+use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page};
 use crate::host_status::HostStatus;
 use crate::schedules::LastRun;
 
@@ -17,6 +17,7 @@ use crate::schedules::LastRun;
 const LOOKS: Duration = Duration::from_millis(10);
 
 /// Takes commands, and has the primary carry them out.
+#[derive(Clone)]
 pub(crate) struct Control {
     orders: mpsc::Sender<ControlOrder>,
 }
@@ -47,30 +48,21 @@ impl Control {
 }
 
 impl Commands for Control {
-    fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer> {
-        match path {
-            "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
-            "/drain" | "/drain/undo" => {
-                host_status.set_withdrawn(path == "/drain");
+    fn command(&self, command: AdminCommand, host_status: &Arc<HostStatus>) -> LaterAnswer {
+        let orders = self.orders.clone();
+        match command {
+            AdminCommand::Reload => Box::pin(reload(orders, Arc::clone(host_status))),
+            AdminCommand::Restart(worker) => Box::pin(restart(orders, worker)),
+            AdminCommand::Scale(workers, group) => {
+                Box::pin(scale(orders, (workers, group), Arc::clone(host_status)))
+            }
+            AdminCommand::Drain { is_undone } => {
+                host_status.set_withdrawn(!is_undone);
                 let ready = host_status.is_ready();
-                Some(Box::pin(async move { json(StatusCode::OK, &DrainOutcome { ready }) }))
+                Box::pin(async move { json(StatusCode::OK, &DrainOutcome { ready }) })
             }
-            "/restart" => Some(Box::pin(restart(self.orders.clone(), None))),
-            _ if path.starts_with("/scale/") => {
-                let mut parts = path.strip_prefix("/scale/")?.split('/');
-                let (workers, group) = (parts.next()?.parse().ok()?, parts.next().map(str::to_owned));
-                Some(Box::pin(scale(self.orders.clone(), (workers, group), Arc::clone(host_status))))
-            }
-            "/stop" => Some(Box::pin(stop(self.orders.clone()))),
-            _ if path.starts_with("/workers/") => {
-                let worker = path.strip_prefix("/workers/")?.strip_suffix("/restart")?.parse().ok()?;
-                Some(Box::pin(restart(self.orders.clone(), Some(worker))))
-            }
-            _ => {
-                let names = path.strip_prefix("/schedules/")?.strip_suffix("/run")?;
-                let (app, schedule) = names.split_once('/')?;
-                Some(Box::pin(run_schedule(self.orders.clone(), app.to_owned(), schedule.to_owned())))
-            }
+            AdminCommand::Stop => Box::pin(stop(orders)),
+            AdminCommand::RunSchedule(app, schedule) => Box::pin(run_schedule(orders, app, schedule)),
         }
     }
 }

@@ -144,6 +144,9 @@ impl<B: Backend> Primary<B> {
         };
         let follows_workers = self.follow_workers(&config);
         self.tell_what_needs_a_restart(&config, follows_workers);
+        if self.host_status.set_admin_access(&config.admin_access) {
+            tracing::info!("reload: the names or the token of the admin address changed");
+        }
         if acme_of(&config.listeners) != acme_of(&self.listeners.settings) {
             self.acme_changed.notify_one();
         }
