@@ -13,7 +13,7 @@ use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
     App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
-    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
+    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, WorkerKind,
 };
 use super::{env_file, parse};
 
@@ -187,6 +187,7 @@ impl AppDraft {
             capacity: Capacity::default(),
             limits: Limits::default(),
             grants: Grants::default(),
+            probe: Probe::default(),
         };
         Self {
             app,

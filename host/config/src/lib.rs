@@ -27,6 +27,7 @@ mod outline;
 mod overlap;
 mod parse;
 mod plain_path;
+mod revisions;
 pub mod routes;
 mod schedule;
 mod schema;
@@ -70,6 +71,7 @@ pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
+pub use revisions::Probe;
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
 pub use service::{SERVICES_MAX, Service};
@@ -232,6 +234,8 @@ pub struct App {
     pub limits: Limits,
     /// What the guest was granted.
     pub grants: Grants,
+    /// What a new revision of it answers before it is served.
+    pub probe: Probe,
 }
 
 impl App {

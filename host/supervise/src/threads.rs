@@ -152,7 +152,7 @@ impl Backend for Threads {
 
 /// What was prepared of an app, linked and tried.
 fn tried(artifact: &Artifact, app: &Arc<App>, trial: &Trial) -> Result<Loaded<Threads>, LoadError> {
-    let (guest, tried) = link_and_try(artifact, app, trial)?;
+    let (guest, tried) = link_and_try(artifact, app, trial, None)?;
     let at_rest = CodeAtRest::of(artifact);
     let at_rest = at_rest.map_err(|error| short(app, format!("its code cannot be kept: {error}")))?;
     let code = ThreadCode { at_rest, linked: Arc::downgrade(&guest) };

@@ -179,9 +179,9 @@ impl<C> Record<C> {
         }
     }
 
-    /// Whether nothing is known of it yet: what the cache has of it may be served.
+    /// Whether nothing is known of it yet: what the cache has of it may be served, unless it has to answer a probe first.
     pub(super) fn may_be_found(&self) -> bool {
-        self.revision.is_none() && self.failure.is_none() && !self.is_reload && !self.was_looked_up
+        self.latest().probe.path.is_none() && self.revision.is_none() && self.failure.is_none() && !self.is_reload && !self.was_looked_up
     }
 
     /// A load of it begins, with these settings.
