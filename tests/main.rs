@@ -92,6 +92,7 @@ mod reference;
 mod reload;
 mod reloading;
 mod restart;
+mod revisions;
 mod schedules;
 mod secrets;
 mod service_manager;

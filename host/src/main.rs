@@ -28,8 +28,8 @@ use wasmhost_supervise::primary::{Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
-    build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, new, serve,
-    wit,
+    build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, new,
+    revisions, serve, wit,
 };
 use crate::exit::{FAILED, USAGE};
 
@@ -66,6 +66,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Status(args)), .. } => of_host(hosts::status(&args)),
             Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
+            Cli { command: Some(Command::Rollback(args)), .. } => of_host(revisions::rollback(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
             Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),

@@ -17,7 +17,9 @@ mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
-pub use control::{EventsArgs, HostArgs, PsArgs, RestartArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+pub use control::{
+    EventsArgs, HostArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+};
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
@@ -86,10 +88,9 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     /// Show what has happened to a host that runs.
     Events(EventsArgs),
     /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.
-    #[command(after_help = "\
-Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no \
-such host.")]
-    Reload(HostArgs),
+    Reload(ReloadArgs),
+    /// Have a host that runs go back to an earlier revision of an app.
+    Rollback(RollbackArgs),
     /// Replace the workers of a host that runs, one after another.
     Restart(RestartArgs),
     /// Have a host that runs finish its requests and end.

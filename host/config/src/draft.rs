@@ -13,7 +13,7 @@ use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
     App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
-    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, WorkerKind,
+    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, RollbackRules, WorkerKind,
 };
 use super::{env_file, parse};
 
@@ -188,6 +188,7 @@ impl AppDraft {
             limits: Limits::default(),
             grants: Grants::default(),
             probe: Probe::default(),
+            rollback: RollbackRules::default(),
         };
         Self {
             app,

@@ -71,7 +71,7 @@ pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
-pub use revisions::Probe;
+pub use revisions::{Probe, RollbackRules};
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
 pub use service::{SERVICES_MAX, Service};
@@ -236,6 +236,8 @@ pub struct App {
     pub grants: Grants,
     /// What a new revision of it answers before it is served.
     pub probe: Probe,
+    /// When the host goes back to an earlier one.
+    pub rollback: RollbackRules,
 }
 
 impl App {

@@ -1,4 +1,4 @@
-//! What is asked of a new revision of an app: the probe that it answers before it is served.
+//! What is asked of a new revision of an app: the probe that it answers before it is served, and how it has to fare then.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,6 +22,26 @@ pub struct Probe {
     pub body: String,
     /// How long the whole answer may take.
     pub timeout: Duration,
+}
+
+/// Which revisions of an app are kept, and when the host goes back to one by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackRules {
+    /// Earlier revisions that are kept; 0: none, and the host cannot go back.
+    pub kept: usize,
+    /// For how long a new revision is compared with the one before; none: it is not.
+    pub window: Option<Duration>,
+    /// By how many percent points more of its requests may fail than of those of the one before.
+    pub threshold_percent: u8,
+}
+
+/// Most earlier revisions of an app that are kept.
+pub(super) const REVISIONS_KEPT_MAX: u64 = 100;
+
+/// A whole number from 0 to 100, and `%`.
+pub(super) fn percent(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse().ok()).filter(|number| *number <= 100);
+    number.ok_or_else(|| "must be a whole number of percent, as in `10%`, from 0% to 100%".to_owned())
 }
 
 impl Probe {
@@ -74,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probe_has_a_path_and_statuses_that_can_be() {
+    fn what_is_asked_of_a_revision_is_what_can_be() {
         assert_eq!(probe_path("/a?b=c"), Ok(Some("/a?b=c".to_owned())));
         assert_eq!(probe_path("none"), Ok(None));
         for wrong in ["", "a", "http://a/", "/a#b", "/a b", "*"] {
@@ -84,6 +104,10 @@ mod tests {
         assert_eq!(probe_status("200-399"), Ok((200, 399)));
         for wrong in ["", "100", "600", "300-200", "2xx", "200-", "-200", "200-300-400"] {
             assert!(probe_status(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!([percent("0%"), percent("100%"), percent("7 %")], [Ok(0), Ok(100), Ok(7)]);
+        for wrong in ["", "%", "10", "101%", "-1%", "1.5%"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
         }
         assert!(probe_body(&"a".repeat(4_097)).is_err());
         let probe = Probe { status: (200, 299), ..Probe::default() };

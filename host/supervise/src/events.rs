@@ -56,13 +56,22 @@ pub(crate) enum HostEvent {
         fault: String,
         detail: String,
     },
-    /// An app is loaded, or could not be. `revision`: how often it was loaded.
+    /// An app is loaded, or could not be. `revision`: the number of the revision that is served.
     App {
         app: String,
         state: &'static str,
         revision: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+    },
+    /// The host goes back from one revision of an app to another: of itself (`watch`, for this reason) or for a `command`.
+    Rollback {
+        app: String,
+        from: u64,
+        to: u64,
+        cause: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// A reload is `begun`, `done`, or `failed`, whole or in part.
     Reload { state: &'static str },

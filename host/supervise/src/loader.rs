@@ -44,18 +44,6 @@ impl CodeAtRest {
         })
     }
 
-    /// Whether it is the same code: the same entry of the cache, or the same file.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Stored(one), Self::Stored(other)) | (Self::Found(one), Self::Found(other)) => one == other,
-            (Self::Held(one), Self::Held(other)) => {
-                let file = |code: &OwnedFd| rustix::fs::fstat(code).map(|file| (file.st_dev, file.st_ino)).ok();
-                file(one).is_some_and(|one| Some(one) == file(other))
-            }
-            (Self::Stored(_) | Self::Found(_) | Self::Held(_), _) => false,
-        }
-    }
-
     /// Opens it. Blocks; compiles nothing.
     ///
     /// # Errors
@@ -67,6 +55,20 @@ impl CodeAtRest {
                 Ok(file) => Artifact::received(file, app),
                 Err(error) => Err(short(app, format!("its code cannot be opened: {error}"))),
             },
+        }
+    }
+}
+
+/// Whether it is the same code: the same entry of the cache, or the same file.
+impl PartialEq for CodeAtRest {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Stored(one), Self::Stored(other)) | (Self::Found(one), Self::Found(other)) => one == other,
+            (Self::Held(one), Self::Held(other)) => {
+                let file = |code: &OwnedFd| rustix::fs::fstat(code).map(|file| (file.st_dev, file.st_ino)).ok();
+                file(one).is_some_and(|one| Some(one) == file(other))
+            }
+            (Self::Stored(_) | Self::Found(_) | Self::Held(_), _) => false,
         }
     }
 }

@@ -27,6 +27,7 @@ mod scheduling;
 mod serving;
 mod state;
 mod unpublished;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -63,6 +64,7 @@ use self::restarts::Restarts;
 use self::scheduling::Scheduling;
 use self::state::Primary;
 use self::unpublished::Unpublished;
+use self::watching::Watches;
 use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
@@ -153,7 +155,8 @@ async fn run_on<B: Backend>(
         let control = Control::new(commander);
         tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
-    let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());
+    let (has_cache, keeps_revisions) = (config.compilation.cache_dir().is_some(), config.development.is_none());
+    let (mut apps, mut done) = Apps::new(&config.apps, has_cache, keeps_revisions);
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
     // What was loaded lives until the workers have it.
     let guest = match only {
@@ -214,6 +217,7 @@ async fn run_on<B: Backend>(
         config,
         service_manager,
         restarts: Restarts::default(),
+        watches: Watches::default(),
     };
     for index in 0..primary.places.len() {
         primary.start(index)?;
@@ -418,9 +422,20 @@ impl<B: Backend> Primary<B> {
                 Heard::Command(ControlOrder::Restart { worker, ended }) if announced && !draining => {
                     self.restart(worker, ended);
                 }
+                Heard::Command(ControlOrder::ReloadApp { app, ended }) if announced && !draining => {
+                    self.load_for(&app, ended);
+                }
+                Heard::Command(ControlOrder::RollBack { app, to, begun, ended }) if announced && !draining => {
+                    // Who asked may have left.
+                    let _ = begun.send(self.roll_back(&app, to, ended));
+                }
                 // It is not served, or has stopped already: its end tells who asked.
                 Heard::Command(
-                    ControlOrder::Reload(_) | ControlOrder::Restart { .. } | ControlOrder::RunSchedule { .. },
+                    ControlOrder::Reload(_)
+                    | ControlOrder::ReloadApp { .. }
+                    | ControlOrder::RollBack { .. }
+                    | ControlOrder::Restart { .. }
+                    | ControlOrder::RunSchedule { .. },
                 ) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
@@ -431,6 +446,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
                 Heard::Due(DueTask::Restart) => self.end_leaving(),
+                Heard::Due(DueTask::Revisions) => self.look_at_revisions(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
                 Heard::Due(DueTask::EndOfDrain) => {
@@ -473,6 +489,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::ServiceManager, self.service_manager.due_at()),
             (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
+            (DueTask::Revisions, self.watches.due_at().filter(|_| end_of_drain.is_none())),
         ]
     }
 

@@ -134,8 +134,8 @@ impl Backend for Processes {
         descriptors.extend(start.listeners.descriptors());
         let lines = self.kept.lines(start.group.map(|group| &**group))?;
         descriptors.extend(lines.iter().map(|(what, line)| (*what, line.as_fd())));
-        let first = start.first.as_ref().map(|(app, code)| {
-            let (code, file) = code_of(*app, code);
+        let first = start.first.as_ref().map(|(app, code, tag)| {
+            let (code, file) = code_of(*app, code, *tag);
             descriptors.extend(file);
             code
         });

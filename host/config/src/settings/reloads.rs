@@ -1,9 +1,9 @@
 //! What is asked of a new revision of an app.
 
-use crate::draft::put;
-use crate::revisions::{probe_body, probe_path, probe_status};
-use crate::shown::{self, Shown};
+use crate::draft::{count, put};
 use crate::parse;
+use crate::revisions::{REVISIONS_KEPT_MAX, percent, probe_body, probe_path, probe_status};
+use crate::shown::{self, Shown};
 
 use super::entry::{Form, Group, Setting, Takes, app};
 
@@ -59,6 +59,42 @@ pub(super) const GROUP: Group = Group {
             of: app(
                 |draft, text| put(&mut draft.app.probe.timeout, parse::positive_duration(text)),
                 |app| shown::time(app.probe.timeout),
+            ),
+        },
+        Setting {
+            name: "revisions-kept",
+            key: "revisions-kept",
+            form: Form::Count,
+            default: Some("3"),
+            help: "Earlier revisions of the app that are kept, for `wasmhost rollback` and --rollback-window, 100 at most (0: none). Their code stays in the cache; without a cache, it stays in memory",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.rollback.kept, count(text, 0, REVISIONS_KEPT_MAX)),
+                |app| shown::whole(app.rollback.kept),
+            ),
+        },
+        Setting {
+            name: "rollback-window",
+            key: "rollback-window",
+            form: Form::Time,
+            default: Some("30s"),
+            help: "For so long after a reload, the requests of the new revision are compared with those of the one before. If too many of them fail (a status from 500 on, an answer that is broken off, a fault), the host goes back to the one before, once (none: they are not compared)",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.rollback.window, parse::duration_or_none(text)),
+                |app| shown::time_or_none(app.rollback.window),
+            ),
+        },
+        Setting {
+            name: "rollback-threshold",
+            key: "rollback-threshold",
+            form: Form::Text("PERCENT"),
+            default: Some("10%"),
+            help: "By so many percent points more requests of a new revision may fail than of the one before; with more, and 5 failures at least, the host goes back",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.rollback.threshold_percent, percent(text)),
+                |app| Shown::Text(format!("{}%", app.rollback.threshold_percent)),
             ),
         },
     ],

@@ -246,6 +246,7 @@ impl Exchange {
             Err(refusal) => return self.refused(refusal),
         };
         self.version.set(lease.version());
+        self.revision.set(lease.revision());
         self.has_instance(true);
         self.shares.set(!lease.is_alone());
         lease.begin(Call::Http(request), self.number);
@@ -325,10 +326,19 @@ impl Exchange {
 
     /// Answers a request that gets no instance.
     fn refused(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let revision = || self.pool.revision();
         let (reason, after) = match refusal {
             Refusal::Shed(reason, after) => (reason, after),
-            Refusal::Failed(fault) => return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
+            Refusal::Failed(fault) => {
+                self.revision.set(revision());
+                return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
+            }
         };
+        match reason {
+            // Its instances are too slow, or fault too often.
+            Shed::QueueFull | Shed::QueueTimeout | Shed::RequestTimeout | Shed::Down => self.revision.set(revision()),
+            Shed::Memory | Shed::Loading | Shed::Unavailable => {}
+        }
         let (worker, app) = (self.worker.id.0, &*self.pool.name());
         tracing::debug!(worker, app, request = self.number, reason = reason.name(), "shed");
         let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();

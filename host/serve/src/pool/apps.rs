@@ -232,7 +232,7 @@ impl WorkerApps {
 
     /// Serves an app from the start, before a request has come for it.
     pub(crate) fn begin_with(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
-        if matches!(supply, Supply::Guest(_)) {
+        if matches!(supply, Supply::Guest(..)) {
             self.make(id)?;
         }
         self.supply(id, supply)
@@ -243,10 +243,10 @@ impl WorkerApps {
     pub(crate) fn supply(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
         let pool = self.pools.borrow().get(&id).cloned()?;
         match supply {
-            Supply::Guest(guest) => {
+            Supply::Guest(guest, tag) => {
                 let context =
                     context(&self.common, &self.parts, (Some(id), self.has_others()), guest.app(), pool.bounds());
-                pool.supply(guest, context);
+                pool.supply(guest, tag, context);
             }
             Supply::Unavailable(_) => pool.is_unavailable(),
         }

@@ -52,6 +52,16 @@ impl Commands for Control {
             "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
             "/restart" => Some(Box::pin(restart(self.orders.clone(), None))),
             "/stop" => Some(Box::pin(stop(self.orders.clone()))),
+            _ if path.starts_with("/apps/") => {
+                let (app, command) = path.strip_prefix("/apps/")?.split_once('/')?;
+                let (orders, app, host_status) = (self.orders.clone(), app.to_owned(), Arc::clone(host_status));
+                match command.split_once('/') {
+                    None if command == "reload" => Some(Box::pin(reload_app(orders, app, host_status))),
+                    None if command == "rollback" => Some(Box::pin(roll_back(orders, app, None))),
+                    Some(("rollback", to)) => Some(Box::pin(roll_back(orders, app, Some(to.parse().ok()?)))),
+                    _ => None,
+                }
+            }
             _ if path.starts_with("/workers/") => {
                 let worker = path.strip_prefix("/workers/")?.strip_suffix("/restart")?.parse().ok()?;
                 Some(Box::pin(restart(self.orders.clone(), Some(worker))))
@@ -109,6 +119,68 @@ async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Adm
         Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
         Err(_) => stopping(),
     }
+}
+
+/// An app that was loaded again.
+#[derive(Serialize)]
+struct LoadedApp {
+    app: String,
+    /// The number of the revision that is served.
+    revision: u64,
+}
+
+/// Loads the component of one app again, and answers when all workers serve it.
+async fn reload_app(orders: mpsc::Sender<ControlOrder>, app: String, host_status: Arc<HostStatus>) -> AdminAnswer {
+    let find = || host_status.apps().into_values().find(|row| row.name == app);
+    if find().is_none() {
+        return no_app(&app);
+    }
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::ReloadApp { app: app.clone(), ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(Ok(())) => json(StatusCode::OK, &LoadedApp { revision: find().map_or(0, |row| row.revision), app }),
+        Ok(Err(error)) => {
+            let failed = FailedApp { name: app, error: error.to_string(), hint: error.hint };
+            json(StatusCode::CONFLICT, &failed)
+        }
+        Err(_) => overtaken(),
+    }
+}
+
+/// An app of which another revision is served.
+#[derive(Serialize)]
+struct RolledBackApp {
+    app: String,
+    from: u64,
+    to: u64,
+}
+
+/// Goes back to a revision of an app, and answers when all workers serve it.
+async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u64>) -> AdminAnswer {
+    let ((begun, begins), (ended, ends)) = (oneshot::channel(), oneshot::channel());
+    if orders.send(ControlOrder::RollBack { app: app.clone(), to, begun, ended }).await.is_err() {
+        return stopping();
+    }
+    let (from, to) = match begins.await {
+        Ok(Ok(numbers)) => numbers,
+        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => return stopping(),
+    };
+    match ends.await {
+        Ok(Ok(())) => json(StatusCode::OK, &RolledBackApp { app, from, to }),
+        Ok(Err(error)) => page(StatusCode::CONFLICT, "text/plain", format!("{error}\n")),
+        Err(_) => overtaken(),
+    }
+}
+
+fn no_app(app: &str) -> AdminAnswer {
+    page(StatusCode::CONFLICT, "text/plain", format!("there is no app `{app}`\n"))
+}
+
+fn overtaken() -> AdminAnswer {
+    page(StatusCode::CONFLICT, "text/plain", "a later command took the place of this one, or the host stops\n")
 }
 
 fn json(status: StatusCode, outcome: &impl Serialize) -> AdminAnswer {

@@ -59,10 +59,11 @@ pub(super) enum DueTask {
     Schedules,
     ServiceManager,
     Restart,
+    Revisions,
 }
 
 /// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 9];
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 10];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.

@@ -37,7 +37,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Loads an app again, for somebody who waits for the outcome.
-    fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
+    pub(super) fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
         let found = self.apps.book.iter().find(|(_, record)| record.app().name == name);
         let Some((app, record)) = found else {
             // Its end tells who waits that nothing came of it.
@@ -169,6 +169,7 @@ impl<B: Backend> Primary<B> {
             self.apps.book.remove(id);
             self.places.iter().filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.forget(id));
             self.unpublished.forget(id);
+            self.watches.forget(id);
             self.host_status.hide(id);
             loads.remove(&id);
             self.reload.gone(id);
@@ -230,7 +231,7 @@ impl<B: Backend> Primary<B> {
             Change::None if has_failed || is_touched => self.apps.book.renew(id, None),
             Change::None => return false,
             Change::Routes if record.is_settled() && !has_failed && !is_touched => {
-                self.apps.book.set(id, Arc::clone(app));
+                self.apps.book.route(id, Arc::clone(app));
                 return false;
             }
             Change::Routes | Change::Settings => {
@@ -361,7 +362,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Grants stores and databases to the apps as they are served and as they are to be, and no others.
-    fn grant_kept(&self) {
+    pub(super) fn grant_kept(&self) {
         let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
         let (apps, kept): (Vec<Arc<App>>, _) = (apps.cloned().collect(), self.kept.clone());
         let counts = self.host_status.host;

@@ -175,6 +175,7 @@ impl<B: Backend> Primary<B> {
             // A worker serves what it is given by the settings in its table.
             self.unpublished.note(id, Instant::now());
         }
+        self.begin_watch(id, served.before);
         self.tell(told);
         let name = self.name_of(id);
         let revision = self.apps.book.get(id).and_then(|record| record.revision());
@@ -198,7 +199,7 @@ impl<B: Backend> Primary<B> {
         }
         match (failed.is_reload, failed.keeps_old) {
             // `wasmhost dev` tells of it in its own way.
-            _ if self.reload.is_awaited(id) => {}
+            _ if self.config.development.is_some() && self.reload.is_awaited(id) => {}
             (true, true) => {
                 tracing::error!(app = name, hint, "reload failed, the old component goes on: {error}");
             }
@@ -214,13 +215,13 @@ impl<B: Backend> Primary<B> {
     /// Tells workers. Those that have ended hear it when they start again, if they ask.
     pub(super) fn tell(&mut self, told: impl IntoIterator<Item = Tell<B::Guest>>) {
         for one in told {
-            let (Tell::Supply(worker, app, _) | Tell::Refuse(worker, app, _)) = &one;
+            let (Tell::Supply(worker, app, ..) | Tell::Refuse(worker, app, _)) = &one;
             let (worker, app) = (*worker, *app);
             self.show(app);
             let Some(one) = self.unpublished.hold((worker, app), one) else { continue };
             let Some(handle) = self.place_of(worker).and_then(|place| place.handle.as_ref()) else { continue };
             match one {
-                Tell::Supply(_, app, guest) => handle.supply(app, guest),
+                Tell::Supply(_, app, guest, tag) => handle.supply(app, guest, tag),
                 Tell::Refuse(_, app, reason) => handle.refuse(app, reason),
             }
         }
@@ -256,7 +257,7 @@ impl<B: Backend> Primary<B> {
 
     /// Whether this worker is one of those that serve this app. What others say of it is not heeded: they may have been
     /// broken into.
-    fn serves(&self, worker: WorkerId, app: AppId) -> bool {
+    pub(super) fn serves(&self, worker: WorkerId, app: AppId) -> bool {
         let division = self.place_of(worker).and_then(|place| self.divisions.get(place.division));
         division.zip(self.apps.book.get(app)).is_some_and(|(division, record)| division.serves(record.app()))
     }
@@ -298,6 +299,8 @@ impl<B: Backend> Primary<B> {
             wasi: revision.map(|revision| revision.wasi.clone()).unwrap_or_default(),
             isolation: revision.map(|revision| revision.isolation.clone()).unwrap_or_default(),
             revision: revision.map_or(0, |revision| revision.number),
+            revisions: record.revisions().into_iter().map(|(number, state)| (number, state.name())).collect(),
+            loads: record.loads(),
             stores: app.grants.stores.iter().map(|grant| (grant.name.clone(), grant.store.clone())).collect(),
             databases: app.grants.databases.iter().map(|grant| (grant.name.clone(), grant.database.clone())).collect(),
             behind: record.behind().map(|worker| worker.0).collect(),

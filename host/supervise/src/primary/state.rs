@@ -23,6 +23,7 @@ use super::reload::Reload;
 use super::restarts::Restarts;
 use super::scheduling::Scheduling;
 use super::unpublished::Unpublished;
+use super::watching::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::events::HostEvent;
@@ -63,6 +64,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) groups_drain: bool,
     pub(super) service_manager: ServiceManager,
     pub(super) restarts: Restarts,
+    /// New revisions of apps that are watched.
+    pub(super) watches: Watches,
 }
 
 impl<B: Backend> Primary<B> {

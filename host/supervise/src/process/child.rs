@@ -247,7 +247,7 @@ fn prepare(
     let directories = start.directories;
     let table = Arc::new(table::read(&take(Descriptor::Table)?, &directories).map_err(text)?);
     let mut supplies = BTreeMap::new();
-    if let Some(Code { app: id, stored, .. }) = start.first
+    if let Some(Code { app: id, stored, tag, .. }) = start.first
         && let Some(app) = table.get(id)
     {
         let code = match stored {
@@ -255,7 +255,7 @@ fn prepare(
             None => CodeAtRest::Held(Arc::new(take(Descriptor::Code)?)),
         };
         match link(&code, app, &sandbox) {
-            Ok(guest) => drop(supplies.insert(id, Supply::Guest(guest))),
+            Ok(guest) => drop(supplies.insert(id, Supply::Guest(guest, tag))),
             // It comes later.
             Err(Unlinked::Vanished(_)) => wire.try_send(&FromWorker::Vanished(id), &[]).map_err(text)?,
             Err(Unlinked::Broken(error)) => return Err(error.to_string()),
@@ -437,7 +437,7 @@ impl Attendance {
     /// Begins to link the code of an app.
     async fn supply(
         &self,
-        Code { app, stored, is_tried }: Code,
+        Code { app, stored, is_tried, tag }: Code,
         mut descriptors: Descriptors,
         linker: &mut Linker,
         orders: &OrderSender,
@@ -456,7 +456,7 @@ impl Attendance {
         // Of an app that the latest table has not, nobody asks.
         let Some(settings) = self.table.get(app) else { return };
         self.unserved.borrow_mut().entry(app).or_insert(NotLinked::OnItsWay);
-        if let Some(reason) = linker.link(app, ToLink::new(Arc::clone(settings), code)) {
+        if let Some(reason) = linker.link(app, ToLink::new(Arc::clone(settings), code, tag)) {
             // Requests of an app that was asleep meanwhile wait for it.
             self.note_behind(app, reason, orders).await;
         }
@@ -476,7 +476,7 @@ impl Attendance {
                 if is_latest && self.unserved.borrow_mut().remove(&id) == Some(NotLinked::Behind) {
                     tracing::info!(worker = self.id.0, app = link.app.name, "the worker serves the latest component");
                 }
-                orders.supply(id, Supply::Guest(guest));
+                orders.supply(id, Supply::Guest(guest, link.tag));
             }
             Err(Unlinked::Vanished(error)) => {
                 tracing::debug!(worker = self.id.0, "{error}");
@@ -619,6 +619,7 @@ impl Events for EventWire {
             WorkerEvent::Wants(_, app) => FromWorker::Wants(app),
             WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
             WorkerEvent::LacksMemory(_, app) => FromWorker::LacksMemory(app),
+            WorkerEvent::FellBack(_, app, revision) => FromWorker::FellBack(app, revision),
             WorkerEvent::Fault(_, app, fault) => FromWorker::Fault(app, fault),
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),
             WorkerEvent::Forward(_, group, socket) => {
