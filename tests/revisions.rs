@@ -2,6 +2,7 @@
 //! itself or by a command, and no client loses a request to a reload.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -393,5 +394,37 @@ fn an_app_of_several_that_was_rolled_back_waits_for_another_file() -> TestResult
     reload(&server);
     eventually("another file is tried", || status_of(&server, "two")["revision"] == 3);
     assert_eq!(status_of(&server, "one")["revision"], 1);
+    Ok(())
+}
+
+#[test]
+fn a_host_that_watches_its_files_reloads_when_one_has_changed_and_at_rest() -> TestResult {
+    for kind in ["thread", "process"] {
+        let deployed = Deployed::new("hello.wasm")?;
+        let server = deployed.serve(&["--worker-kind", kind, "--watch"]);
+        assert_eq!(get(server.address, "/status?code=201").status, 200, "{kind}");
+        // In pieces, as some tools write.
+        let bytes = std::fs::read(guest("faults.wasm"))?;
+        let mut file = std::fs::File::create(deployed.path())?;
+        for piece in bytes.chunks(bytes.len() / 4) {
+            file.write_all(piece)?;
+            thread::sleep(Duration::from_millis(40));
+        }
+        eventually("the component is served", || get(server.address, "/status?code=201").status == 201);
+        assert_eq!((&server.status()["failed_reloads"], &only(&server)["revision"]), (&0.into(), &2.into()), "{kind}");
+        let folder = Folder::new(&("watch = true\n".to_owned() + &app("one", "faults.wasm", "one.test/*", "")))?;
+        let server = folder.serve(&["--worker-kind", kind]);
+        assert_eq!(ask_until_loaded(server.address, "one.test", "/hello").status, 200, "{kind}");
+        folder.component("two.wasm", "hello.wasm")?;
+        let two = app("two", folder.path().join("two.wasm").to_str().ok_or("UTF-8")?, "two.test/*", "");
+        folder.write(&two)?;
+        eventually("the file of settings is followed", || ask(server.address, "two.test", "/").status == 200);
+        // What it names for the first time is watched from now on, and has not changed.
+        let read = || server.records(|record| message(record).starts_with("watch: ")).len();
+        assert_eq!(read(), 1, "{kind}");
+        folder.component("two.wasm", "faults.wasm")?;
+        eventually("its component is loaded", || ask(server.address, "two.test", "/status?code=201").status == 201);
+        assert_eq!(read(), 2, "{kind}");
+    }
     Ok(())
 }

@@ -90,6 +90,7 @@ impl HostDraft {
             runtime_dir: machine.runtime.clone(),
             log: LogChoice::default(),
             access_log: false,
+            watch: false,
             confine: Confine::default(),
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,

@@ -139,6 +139,8 @@ pub struct Config {
     pub log: LogChoice,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Whether it reloads when a file that it serves, or `wasmhost.toml`, has changed.
+    pub watch: bool,
     /// How compilation is bounded and where its results are kept.
     pub compilation: Compilation,
     /// How far the host's processes confine themselves.

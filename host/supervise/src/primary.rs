@@ -10,6 +10,7 @@ mod division;
 mod ears;
 mod error;
 mod event_turns;
+mod file_watching;
 mod held;
 mod held_tls;
 mod host_listeners;
@@ -56,6 +57,7 @@ use self::ears::{DueTask, DueTimes, Ears, Heard};
 pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
+use self::file_watching::WatchedFiles;
 use self::host_listeners::HostListeners;
 use self::place::Place;
 use self::reload::Reload;
@@ -192,6 +194,7 @@ async fn run_on<B: Backend>(
     let acceptors = Acceptors::new(doors.collect());
     let divisions = make_divisions(groups, (&backend, &apps), &config, &admission)?;
     let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
+    let (watched_files, mut files) = WatchedFiles::start(&config).map_err(system("start a thread"))?;
     let (reload, mut read) = Reload::new(config.addresses().cloned().collect());
     let mut primary = Primary {
         backend,
@@ -218,6 +221,7 @@ async fn run_on<B: Backend>(
         service_manager,
         restarts: Restarts::default(),
         watches: Watches::default(),
+        watched_files,
     };
     for index in 0..primary.places.len() {
         primary.start(index)?;
@@ -234,6 +238,7 @@ async fn run_on<B: Backend>(
         read: &mut read,
         looked: &mut looked,
         runs: &mut runs,
+        files: &mut files,
         signals: &mut signals,
         spawner: Some(pin!(watched.ended())),
     };
@@ -442,6 +447,10 @@ impl<B: Backend> Primary<B> {
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
                 Heard::LookedAtTls(look) => self.on_tls_look(look),
                 Heard::RunEnded(ended) => self.on_run_ended(ended),
+                Heard::FilesChanged => {
+                    tracing::info!("watch: a file has changed");
+                    self.begin_reload();
+                }
                 Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),

@@ -5,7 +5,7 @@ use crate::parse;
 use crate::revisions::{REVISIONS_KEPT_MAX, percent, probe_body, probe_path, probe_status};
 use crate::shown::{self, Shown};
 
-use super::entry::{Form, Group, Setting, Takes, app};
+use super::entry::{Form, Group, Setting, Takes, app, host};
 
 pub(super) const GROUP: Group = Group {
     heading: "Reloads",
@@ -95,6 +95,18 @@ pub(super) const GROUP: Group = Group {
             of: app(
                 |draft, text| put(&mut draft.app.rollback.threshold_percent, percent(text)),
                 |app| Shown::Text(format!("{}%", app.rollback.threshold_percent)),
+            ),
+        },
+        Setting {
+            name: "watch",
+            key: "watch",
+            form: Form::Switch,
+            default: None,
+            help: "Reload when the file of a component, or wasmhost.toml, has changed on the disk. Files are looked at every half second, and a change counts when they rest; files that wasmhost.toml names are not watched, but for components",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.watch, parse::switch(text)),
+                |config| Shown::Switch(config.watch),
             ),
         },
     ],

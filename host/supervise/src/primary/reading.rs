@@ -136,6 +136,7 @@ impl<B: Backend> Primary<B> {
             self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
         }
         self.reload.held = number;
+        self.watched_files.follow(&config);
         let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
         let found = {
             let before = self.apps.book.iter().map(|(id, record)| (id, record.latest()));

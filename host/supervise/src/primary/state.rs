@@ -17,6 +17,7 @@ use wasmhost_serve::worker::{Stage, WorkerEvent};
 use super::bootstrap::BoundFiles;
 use super::division::{Division, FRONT};
 use super::error::{PrimaryError, system};
+use super::file_watching::WatchedFiles;
 use super::host_listeners::HostListeners;
 use super::place::Place;
 use super::reload::Reload;
@@ -66,6 +67,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) restarts: Restarts,
     /// New revisions of apps that are watched.
     pub(super) watches: Watches,
+    /// The files that `--watch` looks at.
+    pub(super) watched_files: WatchedFiles,
 }
 
 impl<B: Backend> Primary<B> {
