@@ -96,7 +96,10 @@ fn metric(server: &Server, series: &str) -> Option<u64> {
 fn a_new_component_that_does_not_answer_the_probe_as_it_should_is_not_served() -> TestResult {
     for kind in ["thread", "process"] {
         for (flags, reason) in [
-            (&["--probe", "/status?code=503"][..], "/status?code=503 failed: the answer had the status 503, and 200-399"),
+            (
+                &["--probe", "/status?code=503"][..],
+                "/status?code=503 failed: the answer had the status 503, and 200-399",
+            ),
             (&["--probe", "/trap"], "/trap failed: the guest faulted: "),
             (&["--probe", "/hello", "--probe-body", "Hello, World!"], "has no `Hello, World!` in it"),
             (&["--probe", "/sleep?ms=60000", "--probe-timeout", "200ms"], "the answer was not there after 200ms"),
@@ -153,7 +156,8 @@ fn a_probe_asks_as_a_client_does_and_what_answers_it_is_served() -> TestResult {
 fn a_host_goes_back_to_revisions_that_it_has_kept_and_does_not_try_the_bad_one_again() -> TestResult {
     for kind in ["thread", "process"] {
         let runtime = tempfile::tempdir()?;
-        let env = |text: &str| format!("env = {{ GREETING = \"{text}\" }}\nrollback-window = \"none\"\nrevisions-kept = 2");
+        let env =
+            |text: &str| format!("env = {{ GREETING = \"{text}\" }}\nrollback-window = \"none\"\nrevisions-kept = 2");
         let two = |folder: &Path, greeting: &str| {
             app("two", folder.join("two.wasm").to_str().expect("UTF-8"), "two.test/*", &env(greeting))
         };
@@ -163,7 +167,13 @@ fn a_host_goes_back_to_revisions_that_it_has_kept_and_does_not_try_the_bad_one_a
         let mut command = folder.command(&["--worker-kind", kind]);
         command.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
         let server = Server::spawn(command);
-        let greeting = || ask(server.address, "two.test", "/env").text().lines().find_map(|line| Some(line.strip_prefix("GREETING=")?.to_owned())).unwrap_or_else(|| "none".to_owned());
+        let greeting = || {
+            ask(server.address, "two.test", "/env")
+                .text()
+                .lines()
+                .find_map(|line| Some(line.strip_prefix("GREETING=")?.to_owned()))
+                .unwrap_or_else(|| "none".to_owned())
+        };
         ask_until_loaded(server.address, "two.test", "/hello");
         assert_eq!(greeting(), "one", "{kind}");
         // Another setting, then another component.
@@ -202,7 +212,10 @@ fn a_host_goes_back_to_revisions_that_it_has_kept_and_does_not_try_the_bad_one_a
         assert!(named.stdout.contains("reloaded two, revision 5"), "{kind}: {}", named.stdout);
         assert!((0..8).all(|_| greeting() == "none"), "{kind}");
         for (words, reason) in [
-            (&["rollback", "--to", "77"][..], "no revision 77 of it is kept; revision 5 is served, and these are kept: "),
+            (
+                &["rollback", "--to", "77"][..],
+                "no revision 77 of it is kept; revision 5 is served, and these are kept: ",
+            ),
             (&["rollback", "--to", "5"], "its revision 5 is served already"),
             (&["rollback", "--app", "three"], "there is no app `three`"),
             (&["reload", "--app", "three"], "there is no app `three`"),
@@ -389,7 +402,11 @@ fn an_app_of_several_that_was_rolled_back_waits_for_another_file() -> TestResult
     reload(&server);
     assert_eq!(status_of(&server, "two")["revision"], 1, "it is as it was");
     let other = asked(runtime.path(), &["rollback"]);
-    assert!(other.code == Some(1) && other.stderr.contains("name one of them with --app: one, two"), "{}", other.stderr);
+    assert!(
+        other.code == Some(1) && other.stderr.contains("name one of them with --app: one, two"),
+        "{}",
+        other.stderr
+    );
     folder.component("two.wasm", "faults-p3.wasm")?;
     reload(&server);
     eventually("another file is tried", || status_of(&server, "two")["revision"] == 3);

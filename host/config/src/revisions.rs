@@ -112,6 +112,9 @@ mod tests {
         assert!(probe_body(&"a".repeat(4_097)).is_err());
         let probe = Probe { status: (200, 299), ..Probe::default() };
         assert!(probe.takes_status(204) && !probe.takes_status(300) && !probe.takes_status(199));
-        assert_eq!((probe.statuses(), Probe { status: (201, 201), ..probe }.statuses()), ("200-299".into(), "201".into()));
+        assert_eq!(
+            (probe.statuses(), Probe { status: (201, 201), ..probe }.statuses()),
+            ("200-299".into(), "201".into())
+        );
     }
 }

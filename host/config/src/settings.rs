@@ -22,8 +22,16 @@ pub(crate) use self::entry::Of;
 pub use self::entry::{Form, Setting, Takes};
 
 /// The host's own settings with a flag, by their headings.
-const GROUPS: &[Group] =
-    &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, outgoing::GROUP, reloads::GROUP, output::GROUP, compilation::GROUP];
+const GROUPS: &[Group] = &[
+    serving::GROUP,
+    tls::GROUP,
+    limits::GROUP,
+    grants::GROUP,
+    outgoing::GROUP,
+    reloads::GROUP,
+    output::GROUP,
+    compilation::GROUP,
+];
 
 /// The heading of the settings that compiling has.
 pub(crate) const COMPILATION: &str = compilation::GROUP.heading;

@@ -50,10 +50,8 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandErro
     if args.host.json {
         return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
     }
-    let text = format!(
-        "{}: {app} went back from revision {} to revision {}\n",
-        host.name, outcome["from"], outcome["to"]
-    );
+    let text =
+        format!("{}: {app} went back from revision {} to revision {}\n", host.name, outcome["from"], outcome["to"]);
     Ok(HostShown { text, failed: false })
 }
 

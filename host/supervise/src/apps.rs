@@ -48,11 +48,7 @@ pub(crate) struct Apps<B: Backend> {
 
 impl<B: Backend> Apps<B> {
     /// These apps, in their order, of which none is loaded. Work that has ended is heard at the other end.
-    pub(crate) fn new(
-        apps: &[Arc<App>],
-        has_cache: bool,
-        keeps_revisions: bool,
-    ) -> (Self, mpsc::Receiver<Done<B>>) {
+    pub(crate) fn new(apps: &[Arc<App>], has_cache: bool, keeps_revisions: bool) -> (Self, mpsc::Receiver<Done<B>>) {
         // No more runs at once.
         let (done, heard) = mpsc::channel(LOADS_MAX + book::LOOK_UPS_MAX + OPENINGS_MAX);
         let (mut book, mut numbers) = (Book::new(has_cache, keeps_revisions), Numbers::default());
@@ -170,7 +166,8 @@ impl<B: Backend> Apps<B> {
     /// What a worker that starts has of an app from its beginning, if that is at hand.
     pub(crate) fn first(&mut self, worker: WorkerId, id: AppId, backend: &B) -> Option<(AppId, B::Guest, RevisionTag)> {
         let revision = self.book.get(id)?.revision()?;
-        let (guest, tag) = (backend.at_hand(&revision.code)?, RevisionTag { number: revision.number, watched_for: None });
+        let (guest, tag) =
+            (backend.at_hand(&revision.code)?, RevisionTag { number: revision.number, watched_for: None });
         self.book.has(worker, id);
         Some((id, guest, tag))
     }

@@ -148,12 +148,7 @@ fn warn_without_effect(guest: &Guest, app: &App) {
     }
 }
 
-fn try_instance(
-    guest: &Guest,
-    app: &Arc<App>,
-    trial: &Trial,
-    runtime: Option<LocalRuntime>,
-) -> Result<(), LoadError> {
+fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial, runtime: Option<LocalRuntime>) -> Result<(), LoadError> {
     let failed = |reason: String, hint: &str| LoadError {
         file: app.component.display().to_string(),
         reason,

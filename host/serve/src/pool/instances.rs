@@ -18,8 +18,8 @@ use wasmhost_sandbox::{
 
 use super::codel::CoDel;
 use super::common::{Common, PoolNotice};
-use super::health::{Health, Try, Verdict};
 use super::fallback::Fallback;
+use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
 use super::queue::Queue;
 use super::supply::RevisionTag;

@@ -43,8 +43,10 @@ mod tests {
 
     #[test]
     fn a_guest_that_the_worker_has_not_seen_yet_goes_on_when_nothing_comes_after_it() {
-        let (guest, nothing) =
-            (|number: u8| Supply::Guest(Arc::new(number), RevisionTag::default()), |why: &str| Supply::Unavailable(why.into()));
+        let (guest, nothing) = (
+            |number: u8| Supply::Guest(Arc::new(number), RevisionTag::default()),
+            |why: &str| Supply::Unavailable(why.into()),
+        );
         assert_eq!(nothing("later").after(Some(guest(1))), guest(1));
         assert_eq!(guest(2).after(Some(guest(1))), guest(2));
         assert_eq!(guest(2).after(Some(nothing("before"))), guest(2));

@@ -85,7 +85,8 @@ impl Builder {
                 seen = after;
                 chain = 0;
             }
-            let changed = next_change(&seen, LOOK_EVERY, look, || self.orders.is_closed() || self.is_over.load(Relaxed));
+            let changed =
+                next_change(&seen, LOOK_EVERY, look, || self.orders.is_closed() || self.is_over.load(Relaxed));
             let Some(settled) = changed else { return };
             let files = self.named(&file_watch::changed(&seen, &settled));
             tracing::info!(target: DEV, app = self.label(), "{files} changed");

@@ -115,7 +115,19 @@ struct OfApp<'a> {
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
         let AppRow {
-            name, group, component, state, wasi, isolation, stores, databases, behind, error, revisions, schedules, ..
+            name,
+            group,
+            component,
+            state,
+            wasi,
+            isolation,
+            stores,
+            databases,
+            behind,
+            error,
+            revisions,
+            schedules,
+            ..
         } = app;
         Self {
             name,

@@ -397,7 +397,8 @@ impl<C: Clone + PartialEq> Book<C> {
             Some(later) => Arc::new(with_routes_of(with, later)),
             None => Arc::clone(with),
         };
-        let revision = Revision { number: record.loads + 1, wasi, isolation, code, app: Arc::clone(with), is_bad: false };
+        let revision =
+            Revision { number: record.loads + 1, wasi, isolation, code, app: Arc::clone(with), is_bad: false };
         let before = record.begin(revision, keeps);
         (record.has_vanished, record.failure) = (false, None);
         let to = record.take_all();

@@ -157,7 +157,9 @@ mod tests {
         assert_eq!(watch.look(fine, over), WatchVerdict::Held);
         assert_eq!(
             watch.look(bad, over),
-            WatchVerdict::Worse("10 of its 10 requests failed (100.0 %), and 0.0 % of those of the revision before".into())
+            WatchVerdict::Worse(
+                "10 of its 10 requests failed (100.0 %), and 0.0 % of those of the revision before".into()
+            )
         );
         let rules = RollbackRules { window: None, ..RollbackRules::default() };
         assert_eq!(Watch::begin(2, fine, rules, now), None);

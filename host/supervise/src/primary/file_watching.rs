@@ -61,7 +61,10 @@ impl WatchedFiles {
 }
 
 /// Whether a file has changed that was named before and is still.
-fn is_news((named, before): (&BTreeSet<PathBuf>, &Snapshot), (named_now, now): (&BTreeSet<PathBuf>, &Snapshot)) -> bool {
+fn is_news(
+    (named, before): (&BTreeSet<PathBuf>, &Snapshot),
+    (named_now, now): (&BTreeSet<PathBuf>, &Snapshot),
+) -> bool {
     changed(before, now).iter().any(|file| named.contains(file) && named_now.contains(file))
 }
 

@@ -195,7 +195,10 @@ impl<C> Record<C> {
     /// Whether nothing is known of it yet: what the cache has of it may be served, unless it has to answer a probe first.
     pub(super) fn may_be_found(&self) -> bool {
         self.latest().probe.path.is_none()
-            && self.revision.is_none() && self.failure.is_none() && !self.is_reload && !self.was_looked_up
+            && self.revision.is_none()
+            && self.failure.is_none()
+            && !self.is_reload
+            && !self.was_looked_up
     }
 
     /// A load of it begins, with these settings.

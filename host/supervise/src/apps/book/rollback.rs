@@ -6,8 +6,8 @@ use std::time::Instant;
 use wasmhost_config::{App, AppId};
 use wasmhost_serve::worker::WorkerId;
 
-use super::record::{Record, Revision, Work};
 use super::Book;
+use super::record::{Record, Revision, Work};
 use crate::apps::difference::{Change, compare, with_routes_of};
 
 /// What is known of a revision that can be served.
@@ -77,8 +77,10 @@ impl<C> Record<C> {
 
     /// The revisions that can be served, by number.
     pub(crate) fn revisions(&self) -> Vec<(u64, KeptState)> {
-        let kept = self.kept.values().map(|kept| (kept.number, if kept.is_bad { KeptState::Bad } else { KeptState::Kept }));
-        let mut all: Vec<_> = kept.chain(self.revision.iter().map(|served| (served.number, KeptState::Served))).collect();
+        let kept =
+            self.kept.values().map(|kept| (kept.number, if kept.is_bad { KeptState::Bad } else { KeptState::Kept }));
+        let mut all: Vec<_> =
+            kept.chain(self.revision.iter().map(|served| (served.number, KeptState::Served))).collect();
         all.sort_unstable_by_key(|(number, _)| *number);
         all
     }
@@ -100,7 +102,9 @@ impl<C> Record<C> {
         let kept: Vec<String> = self.kept.keys().map(u64::to_string).collect();
         Err(match kept.is_empty() {
             true => format!("{which} of it is kept, nor another; revision {served} is served"),
-            false => format!("{which} of it is kept; revision {served} is served, and these are kept: {}", kept.join(", ")),
+            false => {
+                format!("{which} of it is kept; revision {served} is served, and these are kept: {}", kept.join(", "))
+            }
         })
     }
 }
@@ -214,7 +218,11 @@ mod tests {
         let none = book.roll_back(APP, None, now);
         assert!(none.is_err_and(|reason| reason.starts_with("no earlier revision of it is kept; revision 1")));
         assert_eq!(book.roll_back(APP, Some(3), now).map(|back| (back.from, back.to)), Ok((1, 3)));
-        assert_eq!(shown(&book), [(1, "kept"), (2, "bad"), (3, "served")], "going forward says nothing against the first");
+        assert_eq!(
+            shown(&book),
+            [(1, "kept"), (2, "bad"), (3, "served")],
+            "going forward says nothing against the first"
+        );
         book.reload(APP, None);
         load(&mut book, "d");
         assert_eq!((served(&book), shown(&book)), ((4, "d"), vec![(1, "kept"), (3, "kept"), (4, "served")]));
