@@ -445,3 +445,92 @@ fn a_host_that_watches_its_files_reloads_when_one_has_changed_and_at_rest() -> T
     }
     Ok(())
 }
+
+/// How many of so many requests, each on a connection of its own, the second component answers.
+fn answered_by_the_new(address: SocketAddr, requests: usize, header: impl Fn(usize) -> String) -> usize {
+    let asked = (0..requests).map(|number| {
+        let mut connection = Connection::open(address);
+        let header = header(number);
+        connection.send(format!("GET /status?code=201 HTTP/1.1\r\nHost: test\r\n{header}\r\n"));
+        connection.response().status
+    });
+    asked.filter(|status| *status == 201).count()
+}
+
+#[test]
+fn a_canary_gets_its_share_of_connections_or_of_users_until_it_gets_all() -> TestResult {
+    let none = |_: usize| String::new();
+    for kind in ["thread", "process"] {
+        let deployed = Deployed::new("hello.wasm")?;
+        let server = deployed.serve(&["--worker-kind", kind, "--canary", "25%", "--canary-time", "none"]);
+        let alone = deployed.command(&["promote"]);
+        assert!(alone.code == Some(1) && alone.stderr.contains("no new revision"), "{kind}: {}", alone.stderr);
+        assert_eq!(answered_by_the_new(server.address, 4, none), 0);
+        assert!(deployed.reload("faults.wasm")?, "{kind}");
+        let new = answered_by_the_new(server.address, 400, none);
+        assert!((40..200).contains(&new), "{kind}: {new} of 400");
+        // A connection stays with its revision.
+        for _ in 0..20 {
+            let mut kept = Connection::open(server.address);
+            let first = kept.get("/status?code=201").status;
+            assert!((0..10).all(|_| kept.get("/status?code=201").status == first), "{kind}");
+        }
+        let app = only(&server);
+        assert_eq!((&app["revision"], revisions(&app)), (&1.into(), kept(&[(1, "served"), (2, "canary")])), "{kind}");
+        let promoted = deployed.command(&["promote"]);
+        assert_eq!(promoted.code, Some(0), "{kind}: {}{}", promoted.stdout, promoted.stderr);
+        assert_eq!(answered_by_the_new(server.address, 40, none), 40, "{kind}");
+        assert_eq!(revisions(&only(&server)), kept(&[(1, "kept"), (2, "served")]), "{kind}");
+        // A command ends the next one.
+        assert!(deployed.reload("hello-p3.wasm")?, "{kind}");
+        let old = answered_by_the_new(server.address, 200, none);
+        assert!((100..200).contains(&old), "{kind}: {old} of 200");
+        assert_eq!(deployed.command(&["rollback"]).code, Some(0), "{kind}");
+        assert_eq!(answered_by_the_new(server.address, 40, none), 40, "{kind}");
+        assert_eq!(revisions(&only(&server)), kept(&[(1, "kept"), (2, "served"), (3, "bad")]), "{kind}");
+    }
+    for (by, header) in [("header:X-User", "X-User: "), ("cookie:user", "Cookie: a=b; user=")] {
+        let deployed = Deployed::new("hello.wasm")?;
+        let server = deployed.serve(&["--canary", "50%", "--canary-by", by, "--canary-time", "none"]);
+        assert!(deployed.reload("faults.wasm")?);
+        let of = |user: usize| answered_by_the_new(server.address, 6, |_| format!("{header}{user}\r\n"));
+        let users: Vec<usize> = (0..40).map(of).collect();
+        assert!(users.iter().all(|new| [0, 6].contains(new)), "{by}: {users:?}");
+        assert!((5..35).contains(&users.iter().filter(|new| **new == 6).count()), "{by}: {users:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_canary_that_holds_gets_all_requests_in_time_and_a_bad_one_none() -> TestResult {
+    for kind in ["thread", "process"] {
+        let deployed = Deployed::new("hello.wasm")?;
+        let server = deployed.serve(&["--worker-kind", kind, "--canary", "50%", "--canary-time", "400ms"]);
+        let (_, answers, failed) = under_load(server.address, "/", |_, _| {
+            assert!(deployed.reload("hello-p3.wasm")?, "{kind}");
+            eventually("it gets all", || only(&server)["revision"] == 2);
+            Ok(())
+        })?;
+        assert_eq!(failed, 0, "{kind}: of {answers}");
+        assert_eq!(events(&server, "promote").len(), 1, "{kind}");
+        for path in ["/status?code=500", "/trap"] {
+            let deployed = Deployed::new("hello.wasm")?;
+            let server = deployed.serve(&["--worker-kind", kind, "--canary", "30%"]);
+            let (_, answers, failed) = under_load(server.address, path, |answers, failed| {
+                assert!(deployed.reload("faults.wasm")?, "{kind} {path}");
+                server.wait_for_record("it goes back", |record| message(record).starts_with("ROLLBACK: "));
+                let seen = answers.load(Relaxed);
+                eventually("requests are answered", || answers.load(Relaxed) > seen + 200);
+                let (seen, later) = (answers.load(Relaxed), failed.load(Relaxed));
+                eventually("and go on", || answers.load(Relaxed) > seen + 200);
+                assert_eq!(failed.load(Relaxed), later, "{kind} {path}");
+                Ok(())
+            })?;
+            let app = only(&server);
+            assert_eq!(app["revision_failures"]["2"].as_u64(), Some(failed), "{kind} {path}: of {answers}: {app}");
+            assert_eq!(app["revision_failures"]["1"], 0, "{kind} {path}: {app}");
+            assert_eq!(revisions(&app), kept(&[(1, "served"), (2, "bad")]), "{kind} {path}");
+        }
+    }
+    Ok(())
+}

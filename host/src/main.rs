@@ -67,6 +67,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
             Cli { command: Some(Command::Rollback(args)), .. } => of_host(revisions::rollback(&args)),
+            Cli { command: Some(Command::Promote(args)), .. } => of_host(revisions::promote(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
             Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),

@@ -18,7 +18,8 @@ mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
-    EventsArgs, HostArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    EventsArgs, HostArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScheduleArgs, ScheduleCommand,
+    StopArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
@@ -91,6 +92,8 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Reload(ReloadArgs),
     /// Have a host that runs go back to an earlier revision of an app.
     Rollback(RollbackArgs),
+    /// Have a host that runs give all requests to a new revision that gets a share of them (--canary).
+    Promote(PromoteArgs),
     /// Replace the workers of a host that runs, one after another.
     Restart(RestartArgs),
     /// Have a host that runs finish its requests and end.

@@ -12,8 +12,8 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
-    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, RollbackRules, WorkerKind,
+    App, Balance, CacheChoice, CanaryRules, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants,
+    HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, RollbackRules, WorkerKind,
 };
 use super::{env_file, parse};
 
@@ -190,6 +190,7 @@ impl AppDraft {
             grants: Grants::default(),
             probe: Probe::default(),
             rollback: RollbackRules::default(),
+            canary: CanaryRules::default(),
         };
         Self {
             app,

@@ -71,7 +71,7 @@ pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
-pub use revisions::{Probe, RollbackRules};
+pub use revisions::{CanaryBy, CanaryRules, Probe, RollbackRules};
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
 pub use service::{SERVICES_MAX, Service};
@@ -240,6 +240,8 @@ pub struct App {
     pub probe: Probe,
     /// When the host goes back to an earlier one.
     pub rollback: RollbackRules,
+    /// Which requests it gets at first.
+    pub canary: CanaryRules,
 }
 
 impl App {

@@ -1,11 +1,11 @@
-//! Revisions of an app of a host that runs: `reload --app`, `rollback`.
+//! Revisions of an app of a host that runs: `reload --app`, `rollback`, `promote`.
 
 use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::hosts::{HostCommandError, HostShown, RELOAD_PATIENCE, RunningHost, chosen, json, list_of, text_of};
 use super::plain::plain;
-use wasmhost_config::cli::RollbackArgs;
+use wasmhost_config::cli::{PromoteArgs, RollbackArgs};
 use wasmhost_supervise::control::client::{ControlAnswer, FoundHost, ask};
 
 /// `wasmhost reload --app`.
@@ -52,6 +52,28 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandErro
     }
     let text =
         format!("{}: {app} went back from revision {} to revision {}\n", host.name, outcome["from"], outcome["to"]);
+    Ok(HostShown { text, failed: false })
+}
+
+/// `wasmhost promote`.
+///
+/// # Errors
+/// When there is no such host or app, or no revision to promote, or the host gives no answer.
+pub(crate) fn promote(args: &PromoteArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
+    let app = match &args.app {
+        Some(app) => app.clone(),
+        None => only_app(&status)?,
+    };
+    let answer = of_app(&host, &app, "promote")?;
+    if answer.status != StatusCode::OK {
+        return Err(strange(&answer));
+    }
+    let outcome = outcome(&answer)?;
+    if args.host.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let text = format!("{}: all new requests of {app} go to revision {}\n", host.name, outcome["revision"]);
     Ok(HostShown { text, failed: false })
 }
 

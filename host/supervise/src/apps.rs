@@ -37,6 +37,9 @@ pub(crate) enum Done<B: Backend> {
     Opened(AppId, OpenedRevision, Result<(B::Guest, B::Code), LoadError>),
 }
 
+/// A revision that gets all requests from now on: its number, the one before that, and who is to be given it.
+pub(crate) type Promoted = (u64, Option<u64>, Vec<WorkerId>);
+
 /// The apps of the host.
 pub(crate) struct Apps<B: Backend> {
     /// What is known of them.
@@ -112,7 +115,7 @@ impl<B: Backend> Apps<B> {
             Ok((guest, code)) => (Some(guest), Ok(Some(code))),
             Err(error) => (None, Err(error)),
         };
-        let tag = RevisionTag { number: which.number(), watched_for: None };
+        let tag = RevisionTag { number: which.number(), ..RevisionTag::default() };
         let opened = self.book.opened(id, which, came, Instant::now());
         let supplies = guest.into_iter().flat_map(|guest| {
             opened.to.iter().map(move |worker| Tell::Supply(*worker, id, guest.clone(), tag)).collect::<Vec<_>>()
@@ -128,9 +131,10 @@ impl<B: Backend> Apps<B> {
         Loaded { wasi, isolation, code, guest }: Loaded<B>,
     ) -> Option<(Served, Vec<Tell<B::Guest>>)> {
         let served = self.book.served(id, with, (wasi, isolation, code))?;
-        let number = self.book.get(id).and_then(|record| record.revision()).map_or(0, |revision| revision.number);
-        let watched_for = served.before.and(with.rollback.window);
-        let tag = RevisionTag { number, watched_for };
+        let number = self.book.get(id).map_or(0, |record| record.loads());
+        // (One that gets a share only is given up instead.)
+        let watched_for = served.before.and(with.rollback.window).filter(|_| !served.is_canary);
+        let tag = RevisionTag { number, watched_for, is_canary: served.is_canary };
         let tell = served.to.iter().map(|worker| Tell::Supply(*worker, id, guest.clone(), tag)).collect();
         Some((served, tell))
     }
@@ -167,7 +171,7 @@ impl<B: Backend> Apps<B> {
     pub(crate) fn first(&mut self, worker: WorkerId, id: AppId, backend: &B) -> Option<(AppId, B::Guest, RevisionTag)> {
         let revision = self.book.get(id)?.revision()?;
         let (guest, tag) =
-            (backend.at_hand(&revision.code)?, RevisionTag { number: revision.number, watched_for: None });
+            (backend.at_hand(&revision.code)?, RevisionTag { number: revision.number, ..RevisionTag::default() });
         self.book.has(worker, id);
         Some((id, guest, tag))
     }
@@ -184,6 +188,15 @@ impl<B: Backend> Apps<B> {
     ) -> Result<(RolledBack, Vec<Tell<B::Guest>>), String> {
         let rolled_back = self.book.roll_back(id, to, Instant::now())?;
         Ok((rolled_back, self.run(backend)))
+    }
+
+    /// The revision of an app that gets a share of its requests gets all: see [`Book::promote`].
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn promote(&mut self, id: AppId, backend: &B) -> Result<(Promoted, Vec<Tell<B::Guest>>), String> {
+        let promoted = self.book.promote(id, Instant::now())?;
+        Ok((promoted, self.run(backend)))
     }
 
     fn refusals(&self, id: AppId, workers: &[WorkerId]) -> Vec<Tell<B::Guest>> {

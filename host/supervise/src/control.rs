@@ -21,6 +21,9 @@ pub(crate) enum ControlOrder {
     /// To go back to this revision of an app, or the latest good one before that which is served; the other ends hear from which to
     /// which, or why not, and when all workers serve it.
     RollBack { app: String, to: Option<u64>, begun: oneshot::Sender<Result<(u64, u64), String>>, ended: LoadEnd },
+    /// To give all requests of an app to the new revision that gets a share of them; the other ends hear its number, or why not, and
+    /// when all workers serve it.
+    Promote { app: String, begun: oneshot::Sender<Result<u64, String>>, ended: LoadEnd },
     /// To stop as after `SIGTERM`.
     Stop,
     /// To replace this worker, or all, one after another; the other end hears which, or why none, when the last one listens again.

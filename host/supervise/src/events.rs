@@ -73,6 +73,8 @@ pub(crate) enum HostEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A new revision of an app that got a share of its requests gets all.
+    Promote { app: String, revision: u64 },
     /// A reload is `begun`, `done`, or `failed`, whole or in part.
     Reload { state: &'static str },
     /// A certificate is served from now on. `not_after`: its end, in seconds since 1970.

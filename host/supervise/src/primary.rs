@@ -434,9 +434,14 @@ impl<B: Backend> Primary<B> {
                     // Who asked may have left.
                     let _ = begun.send(self.roll_back(&app, to, ended));
                 }
+                Heard::Command(ControlOrder::Promote { app, begun, ended }) if announced && !draining => {
+                    // As above.
+                    let _ = begun.send(self.promote(&app, ended));
+                }
                 // It is not served, or has stopped already: its end tells who asked.
                 Heard::Command(
                     ControlOrder::Reload(_)
+                    | ControlOrder::Promote { .. }
                     | ControlOrder::ReloadApp { .. }
                     | ControlOrder::RollBack { .. }
                     | ControlOrder::Restart { .. }

@@ -1,4 +1,4 @@
-//! What can be typed for hosts that run: `ps`, `status`, `events`, `reload`, `rollback`, `restart`, `stop`, `schedule`.
+//! What can be typed for hosts that run: `ps`, `status`, `events`, `reload`, `rollback`, `promote`, `restart`, `stop`, `schedule`.
 
 use clap::{Args, Subcommand};
 
@@ -74,6 +74,21 @@ pub struct RollbackArgs {
     /// The number of the revision [default: the latest one before that which is served, but for those from which the host went back].
     #[arg(long, value_name = "REVISION")]
     pub to: Option<u64>,
+}
+
+/// Flags of `wasmhost promote`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --canary, a new revision gets a share of the requests first; this gives it all of them, before --canary-time is over.
+`wasmhost rollback` takes them away from it.
+Exit codes: 0 all new requests go to it, 1 there is none, or no such host or app.")]
+pub struct PromoteArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The app [default: the only one].
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
 }
 
 /// Flags of `wasmhost restart`.

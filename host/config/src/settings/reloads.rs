@@ -2,7 +2,7 @@
 
 use crate::draft::{count, put};
 use crate::parse;
-use crate::revisions::{REVISIONS_KEPT_MAX, percent, probe_body, probe_path, probe_status};
+use crate::revisions::{CanaryBy, REVISIONS_KEPT_MAX, canary_share, percent, probe_body, probe_path, probe_status};
 use crate::shown::{self, Shown};
 
 use super::entry::{Form, Group, Setting, Takes, app, host};
@@ -95,6 +95,45 @@ pub(super) const GROUP: Group = Group {
             of: app(
                 |draft, text| put(&mut draft.app.rollback.threshold_percent, percent(text)),
                 |app| Shown::Text(format!("{}%", app.rollback.threshold_percent)),
+            ),
+        },
+        Setting {
+            name: "canary",
+            key: "canary",
+            form: Form::Text("PERCENT"),
+            default: Some("none"),
+            help: "After a reload that changes the component alone, give the new revision this share of requests first, 1% to 99%, beside the one before, which gets the others (none: all at once). If it fares worse (--rollback-threshold), all go back to the one before",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.canary.share_percent, canary_share(text)),
+                |app| {
+                    let share = app.canary.share_percent;
+                    Shown::Text(share.map_or_else(|| "none".to_owned(), |share| format!("{share}%")))
+                },
+            ),
+        },
+        Setting {
+            name: "canary-time",
+            key: "canary-time",
+            form: Form::Time,
+            default: Some("60s"),
+            help: "Time after which a revision that has held as a canary gets all requests (none: when `wasmhost promote` says so)",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.canary.time, parse::duration_or_none(text)),
+                |app| shown::time_or_none(app.canary.time),
+            ),
+        },
+        Setting {
+            name: "canary-by",
+            key: "canary-by",
+            form: Form::Text("WHAT"),
+            default: Some("connection"),
+            help: "What decides which requests go to a canary: connection (all requests of a connection go to the same revision), header:NAME or cookie:NAME (all requests with the same value of it do; those without it go by their connection)",
+            takes: Takes::One,
+            of: app(
+                |draft, text| put(&mut draft.app.canary.by, CanaryBy::parse(text)),
+                |app| Shown::Text(app.canary.by.shown()),
             ),
         },
         Setting {

@@ -13,8 +13,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, head
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
+use wasmhost_config::CanaryRules;
 use wasmhost_sandbox::{Body, Call, CallChain, Fault, FaultKind, Head};
 
+use super::canary::is_chosen;
 use super::certified::certify;
 use super::compress::Compression;
 use super::compressed::{Compressed, Encoder, TURN_BYTES};
@@ -582,12 +584,24 @@ fn route<B>(link: &Link, request: &Request<B>) -> Route {
         let introduction = request.headers().get(FIELD).and_then(Introduction::read);
         link.introduce(introduction.as_ref());
         let found = introduction.and_then(|found| Some((worker.apps.pool(found.app)?, found.stripped)));
-        return found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
+        let route = found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
+        return or_canary(route, link, request);
     }
     let host = || host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
     // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
     let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
-    worker.apps.route(host, path).unwrap_or_else(none)
+    or_canary(worker.apps.route(host, path).unwrap_or_else(none), link, request)
+}
+
+/// The same, or to a new revision of the app that gets a share of its requests.
+fn or_canary<B>(route: Route, link: &Link, request: &Request<B>) -> Route {
+    match route {
+        Route::Here { pool, stripped } => {
+            let chosen = |rules: &CanaryRules| is_chosen(rules, request.headers(), || link.lot());
+            Route::Here { pool: link.worker.apps.or_canary(pool, chosen), stripped }
+        }
+        elsewhere @ Route::Elsewhere(_) => elsewhere,
+    }
 }
 
 /// What a request is answered with that asks for proof that a host is the operator's; none: it asks for something else.

@@ -18,7 +18,7 @@ use wasmhost_sandbox::{
 
 use super::codel::CoDel;
 use super::common::{Common, PoolNotice};
-use super::fallback::Fallback;
+use super::fallback::{CanaryState, Fallback};
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
 use super::queue::Queue;
@@ -64,6 +64,8 @@ pub(crate) struct Pool {
     pub(super) revision: Cell<u64>,
     /// What it had before, while a new revision is watched.
     pub(super) fallback: RefCell<Option<Fallback>>,
+    /// It is beside the pool of its app, and gets a share of its requests.
+    pub(super) canary: Cell<Option<CanaryState>>,
     pub(super) context: RefCell<Rc<InstanceContext>>,
     /// What its app has of what the apps of the worker share.
     bounds: Arc<AppBounds>,
@@ -234,6 +236,7 @@ impl Pool {
             edition: Cell::new(0),
             revision: Cell::new(0),
             fallback: RefCell::default(),
+            canary: Cell::new(None),
             context: RefCell::new(Rc::new(context)),
             capacity: Cell::new(app.capacity),
             limits: Cell::new(app.limits),
@@ -444,7 +447,8 @@ impl Pool {
 
     /// Shows whether it is down.
     pub(super) fn show_down(&self, is: bool) {
-        if self.metrics.down.get() != is {
+        // (What is said of an app is said of its other pool.)
+        if self.canary.get().is_none() && self.metrics.down.get() != is {
             self.metrics.down.set(is);
             self.common.count_down(if is { 1 } else { -1 });
         }

@@ -14,6 +14,8 @@ pub struct RevisionTag {
     pub number: u64,
     /// For so long what was served before is kept: where the new one faults again and again, the worker goes back to it.
     pub watched_for: Option<Duration>,
+    /// It gets a share of the requests, beside what was served before.
+    pub is_canary: bool,
 }
 
 /// What a worker has for an app.

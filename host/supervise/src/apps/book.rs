@@ -50,6 +50,8 @@ pub(crate) struct Served {
     pub(crate) is_reload: bool,
     /// The revision that was served before, if that is kept and is another.
     pub(crate) before: Option<u64>,
+    /// The new revision gets a share of the requests only.
+    pub(crate) is_canary: bool,
 }
 
 /// A load that failed.
@@ -391,21 +393,28 @@ impl<C: Clone + PartialEq> Book<C> {
         let keeps = self.keeps_revisions;
         let (record, is_reload, again) = self.ended(id, with)?;
         let has_new_settings = !Arc::ptr_eq(&record.app, with);
+        let revision =
+            Revision { number: record.loads + 1, wasi, isolation, code, app: Arc::clone(with), is_bad: false };
+        let is_canary = keeps && record.takes_as_canary(&revision);
         record.set_aside = None;
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
         record.app = match &record.next {
             Some(later) => Arc::new(with_routes_of(with, later)),
             None => Arc::clone(with),
         };
-        let revision =
-            Revision { number: record.loads + 1, wasi, isolation, code, app: Arc::clone(with), is_bad: false };
-        let before = record.begin(revision, keeps);
-        (record.has_vanished, record.failure) = (false, None);
-        let to = record.take_all();
+        record.failure = None;
+        let (before, to) = match is_canary {
+            true => (record.begin_canary(revision), record.awake_on.iter().copied().collect()),
+            false => {
+                let before = record.begin(revision, keeps);
+                record.has_vanished = false;
+                (before, record.take_all())
+            }
+        };
         if again {
             self.reload(id, None);
         }
-        Some(Served { to, has_new_settings, is_reload, before })
+        Some(Served { to, has_new_settings, is_reload, before, is_canary })
     }
 
     /// A load of an app with these settings has failed. None: the app is gone meanwhile.

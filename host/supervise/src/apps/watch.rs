@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wasmhost_config::RollbackRules;
+use wasmhost_config::{CanaryRules, RollbackRules};
 use wasmhost_serve::metrics::RevisionTally;
 
 /// So many requests of a new revision must have failed, or instances of it been given up: a few do under any revision.
@@ -19,10 +19,13 @@ const PARTS: u128 = 1_000_000;
 pub(crate) struct Watch {
     /// Its number.
     pub(crate) revision: u64,
+    /// It gets a share of the requests.
+    pub(crate) is_canary: bool,
     /// How the one before had fared when this one began.
     pub(crate) before: RevisionTally,
     began: Instant,
-    window: Duration,
+    /// None: until a command ends it.
+    window: Option<Duration>,
     threshold_percent: u8,
 }
 
@@ -41,7 +44,19 @@ impl Watch {
     /// Of a revision that begins now, if the app wants it watched.
     pub(crate) fn begin(revision: u64, before: RevisionTally, rules: RollbackRules, now: Instant) -> Option<Self> {
         let RollbackRules { window, threshold_percent, .. } = rules;
-        window.map(|window| Self { revision, before, began: now, window, threshold_percent })
+        let watch = Self { revision, is_canary: false, before, began: now, window, threshold_percent };
+        window.map(|_| watch)
+    }
+
+    /// Of one that gets a share of the requests from now on.
+    pub(crate) fn of_canary(
+        revision: u64,
+        before: RevisionTally,
+        (rules, canary): (RollbackRules, &CanaryRules),
+        now: Instant,
+    ) -> Self {
+        let RollbackRules { threshold_percent, .. } = rules;
+        Self { revision, is_canary: true, before, began: now, window: canary.time, threshold_percent }
     }
 
     /// What this says of the revision: how it has fared by now.
@@ -50,11 +65,12 @@ impl Watch {
             return WatchVerdict::Worse(reason);
         }
         let passed = now.saturating_duration_since(self.began);
-        if passed >= self.window {
+        let left = self.window.map(|window| window.saturating_sub(passed));
+        if left.is_some_and(|left| left.is_zero()) {
             return WatchVerdict::Held;
         }
         let looks = if passed < AT_FIRST { LOOKS_AT_FIRST } else { LOOKS_LATER };
-        WatchVerdict::Later(now + looks.min(self.window.saturating_sub(passed)))
+        WatchVerdict::Later(now + left.map_or(looks, |left| looks.min(left)))
     }
 
     fn is_worse(&self, tally: RevisionTally) -> Option<String> {
@@ -163,5 +179,9 @@ mod tests {
         );
         let rules = RollbackRules { window: None, ..RollbackRules::default() };
         assert_eq!(Watch::begin(2, fine, rules, now), None);
+        let forever = CanaryRules::default();
+        let canary = Watch::of_canary(2, fine, (rules, &forever), now);
+        let later = now + Duration::from_secs(1_000_000);
+        assert_eq!(canary.look(fine, later), WatchVerdict::Later(later + LOOKS_LATER), "until a command ends it");
     }
 }

@@ -57,6 +57,7 @@ impl Commands for Control {
                 let (orders, app, host_status) = (self.orders.clone(), app.to_owned(), Arc::clone(host_status));
                 match command.split_once('/') {
                     None if command == "reload" => Some(Box::pin(reload_app(orders, app, host_status))),
+                    None if command == "promote" => Some(Box::pin(promote(orders, app))),
                     None if command == "rollback" => Some(Box::pin(roll_back(orders, app, None))),
                     Some(("rollback", to)) => Some(Box::pin(roll_back(orders, app, Some(to.parse().ok()?)))),
                     _ => None,
@@ -170,6 +171,24 @@ async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u
     };
     match ends.await {
         Ok(Ok(())) => json(StatusCode::OK, &RolledBackApp { app, from, to }),
+        Ok(Err(error)) => page(StatusCode::CONFLICT, "text/plain", format!("{error}\n")),
+        Err(_) => overtaken(),
+    }
+}
+
+/// Gives all requests of an app to its new revision, and answers when all workers serve it.
+async fn promote(orders: mpsc::Sender<ControlOrder>, app: String) -> AdminAnswer {
+    let ((begun, begins), (ended, ends)) = (oneshot::channel(), oneshot::channel());
+    if orders.send(ControlOrder::Promote { app: app.clone(), begun, ended }).await.is_err() {
+        return stopping();
+    }
+    let revision = match begins.await {
+        Ok(Ok(revision)) => revision,
+        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => return stopping(),
+    };
+    match ends.await {
+        Ok(Ok(())) => json(StatusCode::OK, &LoadedApp { app, revision }),
         Ok(Err(error)) => page(StatusCode::CONFLICT, "text/plain", format!("{error}\n")),
         Err(_) => overtaken(),
     }

@@ -180,7 +180,11 @@ impl<B: Backend> Primary<B> {
         let name = self.name_of(id);
         let revision = self.apps.book.get(id).and_then(|record| record.revision());
         let (isolation, wasi) = revision.map_or(("", ""), |revision| (&*revision.isolation, &*revision.wasi));
-        if served.is_reload {
+        if let Some(canary) = self.apps.book.get(id).and_then(|record| record.canary()).filter(|_| served.is_canary) {
+            self.host_status.host.reloads.fetch_add(1, Relaxed);
+            let (revision, share) = (canary.number, canary.app.canary.share_percent.unwrap_or(0));
+            tracing::info!(app = name, revision, "reload: {share} % of new requests go to the new component");
+        } else if served.is_reload {
             self.host_status.host.reloads.fetch_add(1, Relaxed);
             tracing::info!(app = name, isolation, wasi, "reload: new requests go to the new component");
         } else {

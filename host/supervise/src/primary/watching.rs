@@ -52,6 +52,10 @@ impl<B: Backend> Primary<B> {
         let now = Instant::now();
         let record = self.apps.book.get(id);
         let begun = record.and_then(|record| {
+            if let Some(canary) = record.canary() {
+                let rules = (canary.app.rollback, &canary.app.canary);
+                return Some(Watch::of_canary(canary.number, self.tally(id, before?), rules, now));
+            }
             let revision = record.revision()?;
             Watch::begin(revision.number, self.tally(id, before?), revision.app.rollback, now)
         });
@@ -75,6 +79,12 @@ impl<B: Backend> Primary<B> {
         for (id, watch) in due {
             match watch.look(self.tally(id, watch.revision), now) {
                 WatchVerdict::Later(at) => drop(self.watches.0.insert(id, (watch, at))),
+                WatchVerdict::Held if watch.is_canary => {
+                    self.watches.forget(id);
+                    if let Err(reason) = self.promote_for(id) {
+                        tracing::error!(app = self.name_of(id), reason, "the new revision cannot get all requests");
+                    }
+                }
                 WatchVerdict::Held => {
                     self.watches.forget(id);
                     tracing::info!(target: DETAILS, app = self.name_of(id), revision = watch.revision, "the new revision has held");
@@ -123,6 +133,30 @@ impl<B: Backend> Primary<B> {
         let behind = workers.into_iter().filter(is_running).collect();
         self.reload.wait_for(id, behind);
         Ok((from, to))
+    }
+
+    /// Gives all requests of an app to the new revision that gets a share of them, for a command. Who asked hears at `ended` when all
+    /// workers serve it.
+    pub(super) fn promote(&mut self, name: &str, ended: LoadOutcome) -> Result<u64, String> {
+        let found = self.apps.book.iter().find(|(_, record)| record.app().name == name).map(|(id, _)| id);
+        let id = found.ok_or_else(|| format!("there is no app `{name}`"))?;
+        let (number, workers) = self.promote_for(id)?;
+        self.reload.wait(id, ended, false);
+        let is_running = |worker: &WorkerId| self.place_of(*worker).is_some_and(|place| place.running);
+        let behind = workers.into_iter().filter(is_running).collect();
+        self.reload.wait_for(id, behind);
+        Ok(number)
+    }
+
+    fn promote_for(&mut self, id: AppId) -> Result<(u64, Vec<WorkerId>), String> {
+        let ((number, before, workers), told) = self.apps.promote(id, &self.backend)?;
+        self.begin_watch(id, before);
+        self.tell(told);
+        let app = self.name_of(id);
+        tracing::info!(app, revision = number, "promoted: all new requests go to the new revision");
+        self.note(&HostEvent::Promote { app, revision: number });
+        self.show(id);
+        Ok((number, workers))
     }
 
     fn roll_back_for(

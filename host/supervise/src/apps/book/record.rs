@@ -63,6 +63,8 @@ pub(crate) struct Record<C> {
     pub(super) loads: u64,
     /// Revisions that can be served again, by number.
     pub(super) kept: BTreeMap<u64, Revision<C>>,
+    /// A new revision that gets a share of the requests.
+    pub(super) canary: Option<Revision<C>>,
     /// An earlier revision than the latest is served; these are the settings that a reload brought last.
     pub(super) set_aside: Option<Arc<App>>,
     /// The revision's code is not there any more, or was made before the app had its settings and component of now.
@@ -132,6 +134,7 @@ impl<C> Record<C> {
             revision: None,
             loads: 0,
             kept: BTreeMap::new(),
+            canary: None,
             set_aside: None,
             has_vanished: false,
             vanished_in_a_row: 0,

@@ -15,6 +15,8 @@ use crate::apps::difference::{Change, compare, with_routes_of};
 pub(crate) enum KeptState {
     /// It is served.
     Served,
+    /// It is new, and gets a share of the requests.
+    Canary,
     /// It was served, or is a later one than what is served.
     Kept,
     /// The host went back from it.
@@ -26,6 +28,7 @@ impl KeptState {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Served => "served",
+            Self::Canary => "canary",
             Self::Kept => "kept",
             Self::Bad => "bad",
         }
@@ -49,7 +52,7 @@ impl<C: Clone + PartialEq> Record<C> {
     /// A revision that was loaded is served from now on. Where the one before has other code or settings, it is kept, if any is:
     /// its number.
     pub(super) fn begin(&mut self, revision: Revision<C>, keeps: bool) -> Option<u64> {
-        self.loads = revision.number;
+        self.loads = self.loads.max(revision.number);
         let rules = revision.app.rollback;
         let is_same = |before: &Revision<C>| {
             before.code == revision.code && compare(&before.app, &revision.app) != Change::Settings
@@ -57,19 +60,50 @@ impl<C: Clone + PartialEq> Record<C> {
         let before = self.revision.take().filter(|before| keeps && rules.kept > 0 && !is_same(before));
         self.revision = Some(revision);
         let number = before.as_ref().map(|before| before.number);
-        self.kept.extend(before.map(|before| (before.number, before)));
-        let most = if keeps { rules.kept } else { 0 };
+        let canary = self.canary.take().filter(|_| keeps);
+        self.kept.extend(before.into_iter().chain(canary).map(|earlier| (earlier.number, earlier)));
+        self.forget_kept(if keeps { rules.kept } else { 0 });
+        number
+    }
+
+    /// Whether a revision that was loaded gets a share of the requests only: it is wanted so, and nothing but its code is new.
+    pub(super) fn takes_as_canary(&self, revision: &Revision<C>) -> bool {
+        let before = self.revision.as_ref().filter(|_| !self.has_vanished && !self.awake_on.is_empty());
+        let is_new = |before: &Revision<C>| {
+            before.code != revision.code
+                && compare(&before.app, &revision.app) != Change::Settings
+                && compare(&self.app, &revision.app) != Change::Settings
+        };
+        revision.app.canary.share_percent.is_some() && revision.app.rollback.kept > 0 && before.is_some_and(is_new)
+    }
+
+    /// A revision that was loaded gets a share of the requests: the number of the one that gets the others.
+    pub(super) fn begin_canary(&mut self, revision: Revision<C>) -> Option<u64> {
+        self.loads = revision.number;
+        let most = revision.app.rollback.kept;
+        if let Some(earlier) = self.canary.replace(revision) {
+            self.kept.insert(earlier.number, earlier);
+            self.forget_kept(most);
+        }
+        self.revision.as_ref().map(|served| served.number)
+    }
+}
+
+impl<C> Record<C> {
+    fn forget_kept(&mut self, most: usize) {
         while self.kept.len() > most {
             // Those that nobody wants go first, and then the oldest.
             let bad = self.kept.values().find(|kept| kept.is_bad).map(|kept| kept.number);
             let goes = bad.or_else(|| self.kept.keys().next().copied());
             let _ = goes.map(|number| self.kept.remove(&number));
         }
-        number
     }
-}
 
-impl<C> Record<C> {
+    /// A new revision that gets a share of the requests.
+    pub(crate) fn canary(&self) -> Option<&Revision<C>> {
+        self.canary.as_ref()
+    }
+
     /// Loads that worked.
     pub(crate) fn loads(&self) -> u64 {
         self.loads
@@ -79,8 +113,10 @@ impl<C> Record<C> {
     pub(crate) fn revisions(&self) -> Vec<(u64, KeptState)> {
         let kept =
             self.kept.values().map(|kept| (kept.number, if kept.is_bad { KeptState::Bad } else { KeptState::Kept }));
-        let mut all: Vec<_> =
-            kept.chain(self.revision.iter().map(|served| (served.number, KeptState::Served))).collect();
+        let mut all: Vec<_> = kept
+            .chain(self.canary.iter().map(|canary| (canary.number, KeptState::Canary)))
+            .chain(self.revision.iter().map(|served| (served.number, KeptState::Served)))
+            .collect();
         all.sort_unstable_by_key(|(number, _)| *number);
         all
     }
@@ -116,7 +152,14 @@ impl<C: Clone + PartialEq> Book<C> {
     /// Why there is none.
     pub(crate) fn roll_back(&mut self, id: AppId, to: Option<u64>, now: Instant) -> Result<RolledBack, String> {
         let record = self.records.get_mut(&id).ok_or("there is no such app")?;
+        let served = record.revision.as_ref().map(|served| served.number);
+        if let Some(canary) = record.canary.take_if(|_| to.is_none() || to == served) {
+            return Ok(self.give_up_canary(id, canary, now));
+        }
         let to = record.target(to)?;
+        if let Some(canary) = record.canary.take() {
+            record.kept.insert(canary.number, Revision { is_bad: true, ..canary });
+        }
         let (Some(mut target), Some(mut served)) = (record.kept.remove(&to), record.revision.take()) else {
             return Err("it was not loaded yet".to_owned());
         };
@@ -129,11 +172,44 @@ impl<C: Clone + PartialEq> Book<C> {
         record.set_aside = (to != record.loads).then_some(latest);
         (record.app, record.next) = (app, record.next.take().filter(|_| record.load != Work::None));
         (record.revision, record.has_vanished, record.failure) = (Some(target), false, None);
+        Ok(RolledBack { from, to, has_new_settings, workers: self.give_anew(id, now) })
+    }
+
+    /// A new revision gets no requests any more. (Its file is as it was when it was loaded: a reload that finds it so does not load it
+    /// again.)
+    fn give_up_canary(&mut self, id: AppId, canary: Revision<C>, now: Instant) -> RolledBack {
+        let (from, most, mut to) = (canary.number, canary.app.rollback.kept, 0);
+        if let Some(record) = self.records.get_mut(&id) {
+            to = record.revision.as_ref().map_or(0, |served| served.number);
+            record.kept.insert(from, Revision { is_bad: true, ..canary });
+            while record.kept.len() > most && record.kept.pop_first().is_some() {}
+        }
+        RolledBack { from, to, has_new_settings: false, workers: self.give_anew(id, now) }
+    }
+
+    /// The new revision that gets a share of the requests gets all: its number, the one before that, and the workers that are to be
+    /// given it.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn promote(&mut self, id: AppId, now: Instant) -> Result<(u64, Option<u64>, Vec<WorkerId>), String> {
+        let keeps = self.keeps_revisions;
+        let record = self.records.get_mut(&id).ok_or("there is no such app")?;
+        let canary = record.canary.take().ok_or("no new revision of it gets a share of its requests (--canary)")?;
+        let number = canary.number;
+        let before = record.begin(canary, keeps);
+        (record.has_vanished, record.failure) = (false, None);
+        Ok((number, before, self.give_anew(id, now)))
+    }
+
+    /// Workers that have an app, or were refused it, are given it as it is served now.
+    fn give_anew(&mut self, id: AppId, now: Instant) -> Vec<WorkerId> {
+        let Some(record) = self.records.get(&id) else { return Vec::new() };
         let workers: Vec<WorkerId> = record.awake_on.union(&record.refused_on).copied().collect();
         for worker in &workers {
             self.wants(*worker, id, now);
         }
-        Ok(RolledBack { from, to, has_new_settings, workers })
+        workers
     }
 }
 
@@ -262,5 +338,44 @@ mod tests {
         book.reload(APP, Some(app("mended", "/new")));
         load(&mut book, "c");
         assert_eq!(settings(&book), ("mended /new".to_owned(), "mended /new".to_owned()));
+    }
+
+    #[test]
+    fn a_canary_is_beside_what_is_served_until_it_gets_all_or_nothing() {
+        let with_canary = |component: &str, env: &str| {
+            let mut app = App::clone(&app(component, "/"));
+            app.canary.share_percent = Some(5);
+            app.grants.args.push(env.to_owned());
+            Arc::new(app)
+        };
+        let (mut book, now) = book(&[]);
+        book.set(APP, with_canary("a", ""));
+        assert_eq!(load(&mut book, "a"), None, "there is nothing that it could be beside");
+        book.reload(APP, None);
+        assert_eq!(load(&mut book, "b"), Some(1));
+        assert_eq!((served(&book), shown(&book)), ((1, "a"), vec![(1, "served"), (2, "canary")]));
+        // Another takes its place.
+        book.reload(APP, None);
+        assert_eq!(load(&mut book, "c"), Some(1));
+        assert_eq!(shown(&book), [(1, "served"), (2, "kept"), (3, "canary")]);
+        let promoted = book.promote(APP, now).expect("there is one");
+        assert_eq!((promoted, served(&book)), ((3, Some(1), vec![ONE, TWO]), (3, "c")));
+        assert!(book.promote(APP, now).is_err());
+        book.reload(APP, None);
+        load(&mut book, "d");
+        let back = book.roll_back(APP, None, now).map(|back| (back.from, back.to));
+        assert_eq!((back, shown(&book)), (Ok((4, 3)), vec![(2, "kept"), (3, "served"), (4, "bad")]));
+        // New settings are for all requests at once, and end it.
+        book.reload(APP, None);
+        load(&mut book, "e");
+        book.reload(APP, Some(with_canary("a", "other")));
+        assert_eq!((load(&mut book, "f"), served(&book)), (Some(3), (6, "f")));
+        assert_eq!(shown(&book), [(3, "kept"), (5, "kept"), (6, "served")]);
+        // Nor where no worker has it.
+        book.asleep(ONE, APP);
+        book.asleep(TWO, APP);
+        book.reload(APP, None);
+        load(&mut book, "g");
+        assert_eq!(served(&book), (7, "g"));
     }
 }
