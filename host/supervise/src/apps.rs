@@ -27,6 +27,14 @@ pub(crate) enum Tell<G> {
     Refuse(WorkerId, AppId, Arc<str>),
 }
 
+impl<G> Tell<G> {
+    /// Whom.
+    pub(crate) fn worker(&self) -> WorkerId {
+        let (Self::Supply(worker, ..) | Self::Refuse(worker, ..)) = self;
+        *worker
+    }
+}
+
 /// Work that has ended.
 pub(crate) enum Done<B: Backend> {
     /// A look into the cache for an app with these settings: what it has.

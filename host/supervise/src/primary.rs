@@ -27,6 +27,7 @@ mod scheduled;
 mod scheduling;
 mod serving;
 mod state;
+mod swaps;
 mod unpublished;
 mod watching;
 
@@ -65,6 +66,7 @@ pub use self::reload::{DevOrder, LoadOutcome};
 use self::restarts::Restarts;
 use self::scheduling::Scheduling;
 use self::state::Primary;
+use self::swaps::Swaps;
 use self::unpublished::Unpublished;
 use self::watching::Watches;
 use crate::admin;
@@ -222,6 +224,7 @@ async fn run_on<B: Backend>(
         restarts: Restarts::default(),
         watches: Watches::default(),
         watched_files,
+        swaps: Swaps::default(),
     };
     for index in 0..primary.places.len() {
         primary.start(index)?;
@@ -407,7 +410,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Worker(event) => {
                     turns.heard();
                     if let WorkerEvent::Exited(worker, _) = &event {
-                        self.reload.caught_up(*worker, None);
+                        self.caught_up(*worker, None);
                     }
                     self.on_event(event, draining)?;
                     if !announced && !draining && self.has_begun() {
@@ -488,7 +491,8 @@ impl<B: Backend> Primary<B> {
             return Some(ServiceState::Stopping(self.config.drain_timeout));
         }
         let loads = |app| self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
-        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
+        let is_loading = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
+        let reloads = is_loading || !self.swaps.is_empty();
         announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
     }
 

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Orderin
 use super::cells::Summed;
 
 /// Revisions that are counted at once: the one that is served, and those that may still finish requests.
-const REVISIONS: u64 = 4;
+const REVISIONS: usize = 4;
 /// Requests of a worker that its latest share of failures is of.
 const RECENT: u32 = u64::BITS;
 
 /// A count of each of the last revisions. One thread writes it.
 #[derive(Debug, Default)]
-pub struct ByRevision([RevisionCount; REVISIONS as usize]);
+pub struct ByRevision([RevisionCount; REVISIONS]);
 
 /// What was counted of one revision; 0: of none.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ struct RevisionCount {
 
 impl ByRevision {
     fn place(&self, revision: u64) -> Option<&RevisionCount> {
-        self.0.get(usize::try_from(revision % REVISIONS).ok()?)
+        self.0.get(usize::try_from(revision % REVISIONS as u64).ok()?)
     }
 
     fn held(&self, revision: u64) -> Option<&RevisionCount> {

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, header};
 use http_body::Body as _;
@@ -75,7 +74,7 @@ async fn ask(instance: &mut Instance, request: Request<Body>) -> Result<ProbeAns
         while let Some(open) = body.as_mut() {
             match Pin::new(open).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    let data = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+                    let data = frame.data_ref().map_or(&[][..], |data| &data[..]);
                     answer.body.extend_from_slice(data);
                     if answer.body.len() >= BODY_BYTES_MAX {
                         answer.body.truncate(BODY_BYTES_MAX);
@@ -83,7 +82,7 @@ async fn ask(instance: &mut Instance, request: Request<Body>) -> Result<ProbeAns
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Err(format!("the body of the answer broke off: {error}")));
+                    return Poll::Ready(Err(format!("the body of the answer broke off: {error:?}")));
                 }
                 Poll::Ready(None) => (body, is_whole) = (None, true),
                 Poll::Pending => break,

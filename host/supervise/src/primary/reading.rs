@@ -171,6 +171,7 @@ impl<B: Backend> Primary<B> {
             self.places.iter().filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.forget(id));
             self.unpublished.forget(id);
             self.watches.forget(id);
+            self.swaps.end(id);
             self.host_status.hide(id);
             loads.remove(&id);
             self.reload.gone(id);
@@ -373,7 +374,8 @@ impl<B: Backend> Primary<B> {
     /// Notes which apps have been loaded for the last reading.
     pub(super) fn settle_loads(&mut self) {
         let Some(loads) = &mut self.reload.loads else { return };
-        loads.retain(|id| self.apps.book.get(*id).is_some_and(|record| !record.is_at_rest()));
+        let is_loading = |id| self.apps.book.get(id).is_some_and(|record| !record.is_at_rest());
+        loads.retain(|id| is_loading(*id) || self.swaps.is_under_way(*id));
         if loads.is_empty() && !self.unpublished.is_pending() {
             self.reload.loads = None;
             // What apps had before and have no more.

@@ -48,7 +48,7 @@ impl<B: Backend> Primary<B> {
         if !self.serves(worker, app) {
             return;
         }
-        self.reload.caught_up(worker, Some(app));
+        self.caught_up(worker, Some(app));
         if self.apps.book.applied(worker, app) {
             self.show(app);
         }
@@ -59,7 +59,7 @@ impl<B: Backend> Primary<B> {
         if !self.serves(worker, app) {
             return;
         }
-        self.reload.caught_up(worker, Some(app));
+        self.caught_up(worker, Some(app));
         self.apps.book.behind(worker, app);
         self.show(app);
     }
@@ -95,7 +95,8 @@ impl<B: Backend> Primary<B> {
 
     /// When [`Self::tend_apps`] has something to do.
     pub(super) fn apps_due_at(&self) -> Option<Instant> {
-        self.apps.book.next_retry().into_iter().chain(self.unpublished.due_at()).min()
+        let due = [self.apps.book.next_retry(), self.unpublished.due_at(), self.swaps.due_at()];
+        due.into_iter().flatten().min()
     }
 
     /// Tries apps again, and tells workers of changed ones, where the time for that has come.
@@ -105,6 +106,16 @@ impl<B: Backend> Primary<B> {
         if self.unpublished.due_at().is_some_and(|at| at <= now) {
             self.publish();
         }
+        let told = self.swaps.due(now);
+        self.tell(told);
+        self.settle_loads();
+    }
+
+    /// A worker serves an app with what it was given last, or cannot yet; none: it is gone, and its successor will.
+    pub(super) fn caught_up(&mut self, worker: WorkerId, served: Option<AppId>) {
+        self.reload.caught_up(worker, served);
+        self.swaps.caught_up(worker, served, Instant::now());
+        self.settle_loads();
     }
 
     /// Loads the first apps, so that no request waits for them.
@@ -176,6 +187,15 @@ impl<B: Backend> Primary<B> {
             self.unpublished.note(id, Instant::now());
         }
         self.begin_watch(id, served.before);
+        // (A canary has its share at once.)
+        let told = match served.before.is_some() && !served.is_canary {
+            true => self
+                .swaps
+                .begin(id, told.into_iter().map(|one| (one.worker(), one)).collect(), Instant::now())
+                .into_iter()
+                .collect(),
+            false => told,
+        };
         self.tell(told);
         let name = self.name_of(id);
         let revision = self.apps.book.get(id).and_then(|record| record.revision());
@@ -221,6 +241,7 @@ impl<B: Backend> Primary<B> {
         for one in told {
             let (Tell::Supply(worker, app, ..) | Tell::Refuse(worker, app, _)) = &one;
             let (worker, app) = (*worker, *app);
+            self.swaps.overtaken(worker, app);
             self.show(app);
             let Some(one) = self.unpublished.hold((worker, app), one) else { continue };
             let Some(handle) = self.place_of(worker).and_then(|place| place.handle.as_ref()) else { continue };

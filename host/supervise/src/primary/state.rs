@@ -23,6 +23,7 @@ use super::place::Place;
 use super::reload::Reload;
 use super::restarts::Restarts;
 use super::scheduling::Scheduling;
+use super::swaps::Swaps;
 use super::unpublished::Unpublished;
 use super::watching::Watches;
 use crate::apps::{Apps, Tell};
@@ -67,6 +68,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) restarts: Restarts,
     /// New revisions of apps that are watched.
     pub(super) watches: Watches,
+    /// Workers that are given new revisions one after another.
+    pub(super) swaps: Swaps<Tell<B::Guest>>,
     /// The files that `--watch` looks at.
     pub(super) watched_files: WatchedFiles,
 }

@@ -150,6 +150,7 @@ impl<B: Backend> Primary<B> {
 
     fn promote_for(&mut self, id: AppId) -> Result<(u64, Vec<WorkerId>), String> {
         let ((number, before, workers), told) = self.apps.promote(id, &self.backend)?;
+        self.swaps.end(id);
         self.begin_watch(id, before);
         self.tell(told);
         let app = self.name_of(id);
@@ -167,6 +168,7 @@ impl<B: Backend> Primary<B> {
         reason: Option<String>,
     ) -> Result<RolledBack, String> {
         let (rolled_back, told) = self.apps.roll_back(id, to, &self.backend)?;
+        self.swaps.end(id);
         self.watches.forget(id);
         let RolledBack { from, to, has_new_settings, .. } = rolled_back;
         if has_new_settings {

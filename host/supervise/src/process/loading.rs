@@ -69,10 +69,12 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     let (answer, loaded) = oneshot::channel();
     tokio::task::spawn_local(async move {
         let outcome = match spawner.open_component(&app, false).await {
-            Ok((component, _)) => match start((&spawner, &kept), &app, &component.into(), &desk, &host_file, missing) {
-                Ok((child, wire)) => attend(&config, &app, child, &wire).await,
-                Err(error) => Err(short(&app, format!("the loader cannot be started: {error}"))),
-            },
+            Ok((component, _)) => {
+                match start((&*spawner, &kept), &app, &component.into(), &desk, &host_file, missing) {
+                    Ok((child, wire)) => attend(&config, &app, child, &wire).await,
+                    Err(error) => Err(short(&app, format!("the loader cannot be started: {error}"))),
+                }
+            }
             Err(error) => Err(LoadError::unreadable(&app, &error)),
         };
         drop(desk);
