@@ -94,6 +94,7 @@ mod reference;
 mod reload;
 mod reloading;
 mod restart;
+mod revisions;
 mod scale;
 mod schedules;
 mod secrets;

@@ -13,5 +13,6 @@ pub(crate) mod kv;
 pub(crate) mod logs;
 pub(crate) mod new;
 pub(crate) mod plain;
+pub(crate) mod revisions;
 pub(crate) mod serve;
 pub(crate) mod wit;

@@ -29,7 +29,7 @@ use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
     build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, logs, new,
-    serve, wit,
+    revisions, serve, wit,
 };
 use crate::exit::{FAILED, USAGE};
 
@@ -67,6 +67,8 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
             Cli { command: Some(Command::Logs(args)), .. } => run_logs(&args),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
+            Cli { command: Some(Command::Rollback(args)), .. } => of_host(revisions::rollback(&args)),
+            Cli { command: Some(Command::Promote(args)), .. } => of_host(revisions::promote(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
             Cli { command: Some(Command::Drain(args)), .. } => of_host(hosts::drain(&args)),

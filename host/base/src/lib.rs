@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod descriptor_table;
+pub mod file_watch;
 pub mod heap;
 pub mod hops;
 pub mod inject;

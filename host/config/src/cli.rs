@@ -18,7 +18,8 @@ mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
-    DrainArgs, EventsArgs, HostArgs, LogsArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    DrainArgs, EventsArgs, HostArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScaleArgs,
+    ScheduleArgs, ScheduleCommand, StopArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
@@ -90,10 +91,11 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     /// Show the log of a host that runs, from where it goes.
     Logs(LogsArgs),
     /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.
-    #[command(after_help = "\
-Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no \
-such host.")]
-    Reload(HostArgs),
+    Reload(ReloadArgs),
+    /// Have a host that runs go back to an earlier revision of an app.
+    Rollback(RollbackArgs),
+    /// Have a host that runs give all requests to a new revision that gets a share of them (--canary).
+    Promote(PromoteArgs),
     /// Replace the workers of a host that runs, one after another.
     Restart(RestartArgs),
     /// Change the number of workers of a host that runs.

@@ -12,8 +12,9 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    AdminAccess, AdminToken, App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine,
-    ControlSocket, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind, WorkerLimits,
+    AdminAccess, AdminToken, App, Balance, CacheChoice, CanaryRules, Capacity, Compilation, Compress, Config, Confine,
+    ControlSocket, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, RollbackRules,
+    WorkerKind, WorkerLimits,
 };
 use super::{env_file, parse};
 
@@ -96,6 +97,7 @@ impl HostDraft {
             runtime_dir: machine.runtime.clone(),
             log: LogChoice::default(),
             access_log: false,
+            watch: false,
             confine: Confine::default(),
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
@@ -200,6 +202,9 @@ impl AppDraft {
             capacity: Capacity::default(),
             limits: Limits::default(),
             grants: Grants::default(),
+            probe: Probe::default(),
+            rollback: RollbackRules::default(),
+            canary: CanaryRules::default(),
         };
         Self {
             app,

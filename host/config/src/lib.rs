@@ -28,6 +28,7 @@ mod outline;
 mod overlap;
 mod parse;
 mod plain_path;
+mod revisions;
 pub mod routes;
 mod schedule;
 mod schema;
@@ -72,6 +73,7 @@ pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
+pub use revisions::{CanaryBy, CanaryRules, Probe, RollbackRules};
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
 pub use service::{SERVICES_MAX, Service};
@@ -158,6 +160,8 @@ pub struct Config {
     pub log: LogChoice,
     /// Whether each request is logged.
     pub access_log: bool,
+    /// Whether it reloads when a file that it serves, or `wasmhost.toml`, has changed.
+    pub watch: bool,
     /// How compilation is bounded and where its results are kept.
     pub compilation: Compilation,
     /// How far the host's processes confine themselves.
@@ -254,6 +258,12 @@ pub struct App {
     pub limits: Limits,
     /// What the guest was granted.
     pub grants: Grants,
+    /// What a new revision of it answers before it is served.
+    pub probe: Probe,
+    /// When the host goes back to an earlier one.
+    pub rollback: RollbackRules,
+    /// Which requests it gets at first.
+    pub canary: CanaryRules,
 }
 
 impl App {

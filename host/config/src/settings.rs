@@ -9,6 +9,7 @@ mod grants;
 mod limits;
 mod outgoing;
 mod output;
+mod reloads;
 mod schedules;
 mod serving;
 mod stores;
@@ -21,8 +22,16 @@ pub(crate) use self::entry::Of;
 pub use self::entry::{Form, Setting, Takes};
 
 /// The host's own settings with a flag, by their headings.
-const GROUPS: &[Group] =
-    &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, outgoing::GROUP, output::GROUP, compilation::GROUP];
+const GROUPS: &[Group] = &[
+    serving::GROUP,
+    tls::GROUP,
+    limits::GROUP,
+    grants::GROUP,
+    outgoing::GROUP,
+    reloads::GROUP,
+    output::GROUP,
+    compilation::GROUP,
+];
 
 /// The heading of the settings that compiling has.
 pub(crate) const COMPILATION: &str = compilation::GROUP.heading;

@@ -2,6 +2,7 @@
 //! take, and the host's own answers. `serve` answers one request.
 
 mod broken_off;
+mod canary;
 mod certified;
 mod compress;
 mod compressed;

@@ -4,6 +4,7 @@
 
 #[macro_use]
 mod table;
+mod by_revision;
 mod cells;
 mod reasons;
 
@@ -12,8 +13,12 @@ use std::time::Duration;
 
 use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
 
+use self::by_revision::RevisionCells;
+pub use self::by_revision::{ByRevision, RevisionTally};
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, AdminRefusal, HandshakeFailure, Refused, RetiredFor, Shed};
+pub use self::reasons::{
+    ACCEPT_ERRORS, ACME_OUTCOMES, AdminRefusal, HandshakeFailure, ROLLBACK_CAUSES, Refused, RetiredFor, Shed,
+};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -71,8 +76,17 @@ counters! {
         guest_cpu_us: Count => Counter "guest_cpu_seconds", "guest_cpu_us", [micros];
         /// CPU time for compressing answers (--compress)
         compression_cpu_us: Count => Counter "compression_cpu_seconds", "compression_cpu_us", [micros];
+        /// Requests that a revision of the app has answered, or kept waiting until they were refused; of its last four revisions
+        revision_requests: ByRevision => Counter "revision_requests", "revision_requests", [by_revision] of apps;
+        /// Those of them that failed: with a status from 500 on, or broken off
+        revision_failures: ByRevision => Counter "revision_failures", "revision_failures", [by_revision] of apps;
+        /// Faults of guests, by the revision of the app
+        revision_faults: ByRevision => Counter "revision_faults", "revision_faults", [by_revision] of apps;
     }
-    beside {}
+    beside {
+        /// Which of the last requests failed, by revision.
+        revision_recent: ByRevision;
+    }
 }
 
 counters! {
@@ -132,6 +146,8 @@ counters! {
         reloads: AtomicU64 => Counter "reloads", "reloads", [count];
         /// Reloads that failed and changed nothing
         failed_reloads: AtomicU64 => Counter "failed_reloads", "failed_reloads", [count];
+        /// Times that the host went back from a revision of an app, by why
+        rollbacks: [AtomicU64; ROLLBACK_CAUSES.len()] => Counter "rollbacks", "rollbacks", [by "cause": ROLLBACK_CAUSES];
         /// Certificates that were ordered by ACME, by what came of it
         acme_orders: [AtomicU64; ACME_OUTCOMES.len()] => Counter "acme_orders", "acme_orders", [by "outcome": ACME_OUTCOMES];
         /// Times that the process of the databases ended, and was started again
@@ -159,6 +175,21 @@ impl AppMetrics {
     /// Takes note of a fault.
     pub fn faulted(&self, kind: FaultKind) {
         self.faults[kind.index()].add_one();
+    }
+
+    /// How revisions of the app have fared.
+    pub(crate) fn revisions(&self) -> RevisionCells<'_> {
+        RevisionCells {
+            requests: &self.revision_requests,
+            failures: &self.revision_failures,
+            faults: &self.revision_faults,
+            recent: &self.revision_recent,
+        }
+    }
+
+    /// How a revision of the app has fared.
+    pub fn tally(&self, revision: u64) -> RevisionTally {
+        self.revisions().tally(revision)
     }
 
     /// Takes note of a refusal.

@@ -13,5 +13,5 @@ pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, WorkerSetup, o
 pub use crate::http::{RunEnd, RunOutcome, ScheduledRequest};
 pub use crate::instance_fault::InstanceFault;
 pub use crate::net::{ListenerId, ListenerRow, Listeners, Peer, inbox};
-pub use crate::pool::{AWAKE_MAX, Supply};
+pub use crate::pool::{AWAKE_MAX, RevisionTag, Supply};
 pub use crate::worker_id::WorkerId;

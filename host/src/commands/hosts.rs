@@ -10,15 +10,16 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::plain::plain;
+use super::revisions::reload_app;
 use wasmhost_config::cli::{
-    DrainArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    DrainArgs, HostArgs, PsArgs, ReloadArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
 };
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
 /// How long a host may take to say what it does.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a reload may take: an app may have to be compiled.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
+pub(super) const RELOAD_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// How long a host may take to stop: longer than any usual --drain-timeout.
 const STOP_PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -106,7 +107,7 @@ fn status_of(host: &FoundHost) -> Result<Value, HostCommandError> {
     if status.is_object() { Ok(status) } else { Err(HostCommandError::Strange("no status".to_owned())) }
 }
 
-fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
+pub(super) fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
     let strange = || HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim()));
     serde_json::from_slice(&answer.body).map_err(|_| strange())
 }
@@ -134,11 +135,11 @@ pub(super) fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError
     }
 }
 
-fn text_of(value: &Value, field: &str) -> String {
+pub(super) fn text_of(value: &Value, field: &str) -> String {
     plain(value[field].as_str().unwrap_or("-"))
 }
 
-fn list_of<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+pub(super) fn list_of<'a>(value: &'a Value, field: &str) -> &'a [Value] {
     value[field].as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -249,15 +250,18 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
 ///
 /// # Errors
 /// When there is no such host, or it gives no answer.
-pub(crate) fn reload(args: &HostArgs) -> Result<HostShown, HostCommandError> {
-    let RunningHost { host, .. } = chosen(args.host.as_deref())?;
+pub(crate) fn reload(args: &ReloadArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
+    if let Some(app) = &args.app {
+        return reload_app(&host, app, args.host.json);
+    }
     let answer = ask(&host, Method::POST, "/reload", RELOAD_PATIENCE)?;
     if !matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT) {
         return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
     }
     let outcome = json(&answer)?;
     let failed = outcome["failed"].as_bool().unwrap_or(true);
-    if args.json {
+    if args.host.json {
         return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
     }
     let mut text = format!(

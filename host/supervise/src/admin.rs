@@ -69,6 +69,12 @@ pub(crate) trait Commands: 'static {
 pub(crate) enum AdminCommand {
     /// To read the file of settings, or load the component, again.
     Reload,
+    /// To load the component of this app again.
+    ReloadApp(String),
+    /// To go back to this revision of an app, or to the latest good one before that which is served.
+    RollBack(String, Option<u64>),
+    /// To give all requests of this app to its new revision.
+    Promote(String),
     /// To replace this worker, or all of them.
     Restart(Option<u16>),
     /// To have so many workers, of this group or of those that take connections.
@@ -135,6 +141,13 @@ impl Answerer {
         };
         let command = match (asks, &*parts) {
             (RouteAsks::Reload, _) => AdminCommand::Reload,
+            (RouteAsks::ReloadApp, [app]) => AdminCommand::ReloadApp((*app).to_owned()),
+            (RouteAsks::RollBack, [app]) => AdminCommand::RollBack((*app).to_owned(), None),
+            (RouteAsks::RollBackTo, [app, revision]) => match revision.parse() {
+                Ok(revision) => AdminCommand::RollBack((*app).to_owned(), Some(revision)),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::Promote, [app]) => AdminCommand::Promote((*app).to_owned()),
             (RouteAsks::Restart, _) => AdminCommand::Restart(None),
             (RouteAsks::RestartWorker, [worker]) => match worker.parse() {
                 Ok(worker) => AdminCommand::Restart(Some(worker)),
@@ -198,6 +211,10 @@ impl Answerer {
                 answer
             }
             RouteAsks::Reload
+            | RouteAsks::ReloadApp
+            | RouteAsks::RollBack
+            | RouteAsks::RollBackTo
+            | RouteAsks::Promote
             | RouteAsks::Restart
             | RouteAsks::RestartWorker
             | RouteAsks::Scale

@@ -71,7 +71,7 @@ pub(crate) enum HostEvent {
         fault: String,
         detail: String,
     },
-    /// An app is loaded, or could not be. `revision`: how often it was loaded.
+    /// An app is loaded, or could not be. `revision`: the number of the revision that is served.
     App {
         app: String,
         state: &'static str,
@@ -79,6 +79,17 @@ pub(crate) enum HostEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// The host goes back from one revision of an app to another: of itself (`watch`, for this reason) or for a `command`.
+    Rollback {
+        app: String,
+        from: u64,
+        to: u64,
+        cause: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A new revision of an app that got a share of its requests gets all.
+    Promote { app: String, revision: u64 },
     /// A reload is `begun`, `done`, or `failed`, whole or in part.
     Reload { state: &'static str },
     /// A certificate is served from now on. `not_after`: its end, in seconds since 1970.

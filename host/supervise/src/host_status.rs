@@ -116,8 +116,12 @@ pub struct AppRow {
     pub databases: BTreeMap<String, String>,
     /// Isolation in effect; empty before it was loaded.
     pub isolation: String,
-    /// How often it was loaded.
+    /// The number of the revision that is served; 0: none.
     pub revision: u64,
+    /// The revisions that can be served, by number: `served`, `kept` or `bad`.
+    pub revisions: Vec<(u64, &'static str)>,
+    /// How often it was loaded.
+    pub loads: u64,
     /// Workers that cannot serve it yet as it was loaded last.
     pub behind: Vec<u16>,
     /// Why it could not be loaded the last time, and a way out.

@@ -10,6 +10,7 @@ mod division;
 mod ears;
 mod error;
 mod event_turns;
+mod file_watching;
 mod held;
 mod held_tls;
 mod host_listeners;
@@ -28,7 +29,9 @@ mod scheduled;
 mod scheduling;
 mod serving;
 mod state;
+mod swaps;
 mod unpublished;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -57,6 +60,7 @@ use self::ears::{DueTask, DueTimes, Ears, Heard};
 pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
+use self::file_watching::WatchedFiles;
 use self::host_listeners::HostListeners;
 use self::place::Place;
 use self::reload::Reload;
@@ -64,7 +68,9 @@ pub use self::reload::{DevOrder, LoadOutcome};
 use self::restarts::Restarts;
 use self::scheduling::Scheduling;
 use self::state::Primary;
+use self::swaps::Swaps;
 use self::unpublished::Unpublished;
+use self::watching::Watches;
 use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
@@ -160,7 +166,8 @@ async fn run_on<B: Backend>(
     if let Some(socket) = bootstrap.listen_for_commands()? {
         tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
-    let (mut apps, mut done) = Apps::new(&config.apps, config.compilation.cache_dir().is_some());
+    let (has_cache, keeps_revisions) = (config.compilation.cache_dir().is_some(), config.development.is_none());
+    let (mut apps, mut done) = Apps::new(&config.apps, has_cache, keeps_revisions);
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
     // What was loaded lives until the workers have it.
     let guest = match only {
@@ -196,6 +203,7 @@ async fn run_on<B: Backend>(
     let acceptors = Acceptors::new(doors.collect());
     let divisions = make_divisions(groups, &places, (&backend, &apps), &config, &admission)?;
     let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
+    let (watched_files, mut files) = WatchedFiles::start(&config).map_err(system("start a thread"))?;
     let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers);
     let mut primary = Primary {
         backend,
@@ -222,6 +230,9 @@ async fn run_on<B: Backend>(
         service_manager,
         restarts: Restarts::default(),
         retires_at: Instant::now(),
+        watches: Watches::default(),
+        watched_files,
+        swaps: Swaps::default(),
     };
     for index in 0..primary.places.len() {
         if primary.places[index].is_wanted {
@@ -240,6 +251,7 @@ async fn run_on<B: Backend>(
         read: &mut read,
         looked: &mut looked,
         runs: &mut runs,
+        files: &mut files,
         signals: &mut signals,
         spawner: Some(pin!(watched.ended())),
     };
@@ -415,7 +427,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Worker(event) => {
                     turns.heard();
                     if let WorkerEvent::Exited(worker, _) = &event {
-                        self.reload.caught_up(*worker, None);
+                        self.caught_up(*worker, None);
                     }
                     self.on_event(event, draining)?;
                     if !announced && !draining && self.has_begun() {
@@ -438,9 +450,23 @@ impl<B: Backend> Primary<B> {
                 Heard::Command(ControlOrder::Scale { workers, group, ended }) if announced && !draining => {
                     self.scale_for(workers, group.as_deref(), ended);
                 }
+                Heard::Command(ControlOrder::ReloadApp { app, ended }) if announced && !draining => {
+                    self.load_for(&app, ended);
+                }
+                Heard::Command(ControlOrder::RollBack { app, to, begun, ended }) if announced && !draining => {
+                    // Who asked may have left.
+                    let _ = begun.send(self.roll_back(&app, to, ended));
+                }
+                Heard::Command(ControlOrder::Promote { app, begun, ended }) if announced && !draining => {
+                    // As above.
+                    let _ = begun.send(self.promote(&app, ended));
+                }
                 // It is not served, or has stopped already: its end tells who asked.
                 Heard::Command(
                     ControlOrder::Reload(_)
+                    | ControlOrder::Promote { .. }
+                    | ControlOrder::ReloadApp { .. }
+                    | ControlOrder::RollBack { .. }
                     | ControlOrder::Restart { .. }
                     | ControlOrder::Scale { .. }
                     | ControlOrder::RunSchedule { .. },
@@ -450,11 +476,16 @@ impl<B: Backend> Primary<B> {
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
                 Heard::LookedAtTls(look) => self.on_tls_look(look),
                 Heard::RunEnded(ended) => self.on_run_ended(ended),
+                Heard::FilesChanged => {
+                    tracing::info!("watch: a file has changed");
+                    self.begin_reload();
+                }
                 Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
                 Heard::Due(DueTask::Retire) => self.retire_due(),
                 Heard::Due(DueTask::Restart) => self.end_leaving(),
+                Heard::Due(DueTask::Revisions) => self.look_at_revisions(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
                 Heard::Due(DueTask::EndOfDrain) => {
@@ -482,7 +513,8 @@ impl<B: Backend> Primary<B> {
             return Some(ServiceState::Stopping(self.config.drain_timeout));
         }
         let loads = |app| self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
-        let reloads = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
+        let is_loading = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
+        let reloads = is_loading || !self.swaps.is_empty();
         announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
     }
 
@@ -498,6 +530,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::ServiceManager, self.service_manager.due_at()),
             (DueTask::Retire, self.retire_at().filter(|_| announced && end_of_drain.is_none())),
             (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
+            (DueTask::Revisions, self.watches.due_at().filter(|_| end_of_drain.is_none())),
         ]
     }
 

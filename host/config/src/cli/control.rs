@@ -1,4 +1,4 @@
-//! What can be typed for hosts that run: `ps`, `status`, `events`, `reload`, `restart`, `scale`, `stop`, `schedule`.
+//! What can be typed for hosts that run: `ps`, `status`, `events`, `logs`, `reload`, `rollback`, `promote`, `restart`, `scale`, `drain`, `stop`, `schedule`.
 
 use clap::{Args, Subcommand};
 
@@ -56,6 +56,56 @@ pub struct LogsArgs {
     /// How many of the last lines.
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
     pub lines: usize,
+}
+
+/// Flags of `wasmhost reload`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --app, only the component of that app is loaded again, with the settings that the host has: wasmhost.toml is not read.
+Exit codes: 0 the new settings and components are served, 1 something failed and the host goes on as before, or there is no \
+such host or app.")]
+pub struct ReloadArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Only this app.
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+}
+
+/// Flags of `wasmhost rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+New requests go to a revision that the host has kept (--revisions-kept), with the settings that it had; its routes and schedules
+stay as they are. `wasmhost status` shows the revisions. A reload that finds the component's file and the app's settings as they
+were does not bring the later revision back; `wasmhost reload --app` does, and so does every reload of a host that has only one
+component.
+Exit codes: 0 the earlier revision is served, 1 there is none, or no such host or app.")]
+pub struct RollbackArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The app [default: the only one].
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// The number of the revision [default: the latest one before that which is served, but for those from which the host went back].
+    #[arg(long, value_name = "REVISION")]
+    pub to: Option<u64>,
+}
+
+/// Flags of `wasmhost promote`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --canary, a new revision gets a share of the requests first; this gives it all of them, before --canary-time is over.
+`wasmhost rollback` takes them away from it.
+Exit codes: 0 all new requests go to it, 1 there is none, or no such host or app.")]
+pub struct PromoteArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The app [default: the only one].
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
 }
 
 /// Flags of `wasmhost restart`.

@@ -246,6 +246,9 @@ impl AdminRefusal {
     }
 }
 
+/// Why the host may go back from a revision of an app: by its own watch, or for a command.
+pub const ROLLBACK_CAUSES: [&str; 2] = ["watch", "command"];
+
 /// What may come of an order of a certificate by ACME.
 pub const ACME_OUTCOMES: [&str; 2] = ["issued", "failed"];
 

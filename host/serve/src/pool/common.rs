@@ -51,6 +51,8 @@ pub(crate) enum PoolNotice {
     LacksMemory(AppId),
     /// An instance of it was given up.
     Fault(AppId, InstanceFault),
+    /// Its revision of this number faulted again and again, and what was served before is served again.
+    FellBack(AppId, u64),
 }
 
 impl Common {
@@ -81,7 +83,7 @@ impl Common {
         match notice {
             PoolNotice::Wants(app) => notices.remove(&PoolNotice::Asleep(app)),
             PoolNotice::Asleep(app) => notices.remove(&PoolNotice::Wants(app)),
-            PoolNotice::LacksMemory(_) => false,
+            PoolNotice::LacksMemory(_) | PoolNotice::FellBack(..) => false,
             // Each has its line in the log, and is counted.
             PoolNotice::Fault(..) if notices.len() >= NOTICES_MAX => return,
             PoolNotice::Fault(..) => false,

@@ -84,6 +84,15 @@ impl Lease {
         }
     }
 
+    /// The number of the revision that the guest is.
+    pub(crate) fn revision(&self) -> u64 {
+        match &self.0 {
+            Some(Holding::Own(kept)) => kept.origin.revision,
+            Some(Holding::Shared { kept, .. }) => kept.origin.revision,
+            None => 0,
+        }
+    }
+
     /// CPU time of the call so far; not told apart where calls share an instance.
     pub(crate) fn cpu(&self) -> Duration {
         match &self.0 {

@@ -114,7 +114,13 @@ impl Pool {
                 Grant::Room(room) => room,
                 Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into()),
             };
-            let kept = self.make(room, at_latest()).await.map_err(not_taken)?;
+            let revision = self.revision();
+            let kept = match self.make(room, at_latest()).await {
+                Ok(kept) => kept,
+                // Another revision is served by now, which may start.
+                Err(fault) if fault.kind != FaultKind::Capacity && self.revision() != revision => continue,
+                Err(fault) => return Err(not_taken(fault)),
+            };
             // Else a reload came in between.
             if !kept.origin.is_outdated() {
                 return Ok(self.lease(kept));

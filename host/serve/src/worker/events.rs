@@ -32,6 +32,8 @@ pub enum WorkerEvent {
     LacksMemory(WorkerId, AppId),
     /// An instance of an app was given up.
     Fault(WorkerId, AppId, InstanceFault),
+    /// This revision of an app faulted again and again, and the worker serves again what it had before.
+    FellBack(WorkerId, AppId, u64),
     /// A worker of this group is to be given this end of a connection: requests for apps of the group are forwarded on it.
     Forward(WorkerId, String, UnixStream),
     /// It takes no more connections.

@@ -275,6 +275,7 @@ async fn serve(
                     PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
                     PoolNotice::LacksMemory(app) => WorkerEvent::LacksMemory(id, app),
                     PoolNotice::Fault(app, fault) => WorkerEvent::Fault(id, app, fault),
+                    PoolNotice::FellBack(app, revision) => WorkerEvent::FellBack(id, app, revision),
                 };
                 events.tell(event).await;
             }

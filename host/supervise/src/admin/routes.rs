@@ -35,6 +35,10 @@ pub(super) enum RouteAsks {
     Metrics,
     Events,
     Reload,
+    ReloadApp,
+    RollBack,
+    RollBackTo,
+    Promote,
     Restart,
     RestartWorker,
     Scale,
@@ -46,13 +50,17 @@ pub(super) enum RouteAsks {
 }
 
 /// All of them.
-pub static ROUTES: [AdminRoute; 14] = [
+pub static ROUTES: [AdminRoute; 18] = [
     get("/healthz", RouteAccess::Open, RouteAsks::Health),
     get("/readyz", RouteAccess::Open, RouteAsks::Ready),
     get("/status", RouteAccess::Read, RouteAsks::Status),
     get("/metrics", RouteAccess::Read, RouteAsks::Metrics),
     get("/events", RouteAccess::Read, RouteAsks::Events),
     post("/reload", RouteAsks::Reload),
+    post("/apps/{app}/reload", RouteAsks::ReloadApp),
+    post("/apps/{app}/rollback", RouteAsks::RollBack),
+    post("/apps/{app}/rollback/{revision}", RouteAsks::RollBackTo),
+    post("/apps/{app}/promote", RouteAsks::Promote),
     post("/restart", RouteAsks::Restart),
     post("/workers/{worker}/restart", RouteAsks::RestartWorker),
     post("/scale/{workers}", RouteAsks::Scale),

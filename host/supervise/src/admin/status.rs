@@ -106,6 +106,9 @@ struct OfApp<'a> {
     /// Workers that cannot serve it yet as it was loaded last.
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
     behind: &'a [u16],
+    /// The revisions that can be served: `served`, `kept`, or `bad` where the host went back from one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    revisions: BTreeMap<u64, &'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     schedules: Vec<OfSchedule<'a>>,
     /// None where no worker has had to do with it.
@@ -116,7 +119,19 @@ struct OfApp<'a> {
 impl<'a> OfApp<'a> {
     fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
         let AppRow {
-            name, group, component, state, wasi, isolation, stores, databases, behind, error, schedules, ..
+            name,
+            group,
+            component,
+            state,
+            wasi,
+            isolation,
+            stores,
+            databases,
+            behind,
+            error,
+            revisions,
+            schedules,
+            ..
         } = app;
         Self {
             name,
@@ -130,6 +145,7 @@ impl<'a> OfApp<'a> {
             stores,
             databases,
             behind,
+            revisions: revisions.iter().copied().collect(),
             schedules: schedules.iter().map(OfSchedule::of).collect(),
             counts: figures
                 .map(|figures| CountsOfApp { requests: figures.requests(), metrics: MetricsOfApp(app, figures) }),

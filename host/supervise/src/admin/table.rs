@@ -38,7 +38,12 @@ pub(super) const OF_WORKER: &[MetricRow<WorkerMetrics>] = &[row(
 
 /// Of each app.
 pub(super) const OF_APP: &[MetricRow<AppRow>] = &[
-    row((Counter, "loads", Some("revision")), "Loads of the app that worked", Number(|app| Count(app.revision))),
+    row((Counter, "loads", Some("loads")), "Loads of the app that worked", Number(|app| Count(app.loads))),
+    row(
+        (Gauge, "revision", Some("revision")),
+        "Number of the revision of the app that is served: that of the load that made it",
+        Number(|app| Count(app.revision)),
+    ),
     row(
         (Counter, "failed_loads", Some("failed_loads")),
         "Loads of the app that failed",

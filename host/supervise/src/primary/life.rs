@@ -70,6 +70,7 @@ impl<B: Backend> Primary<B> {
             WorkerEvent::Forward(worker, group, socket) => self.forward(worker, &group, socket),
             WorkerEvent::Asleep(worker, app) => self.on_asleep(worker, app),
             WorkerEvent::LacksMemory(worker, app) => self.on_lack_of_memory(worker, app),
+            WorkerEvent::FellBack(worker, app, revision) => self.on_fell_back(worker, app, revision),
             WorkerEvent::Applied(worker, Applied::Supply(app)) => self.on_applied(worker, app),
             // The permits were given back at the top of the loop.
             WorkerEvent::Freed | WorkerEvent::Applied(_, Applied::Table) => {}

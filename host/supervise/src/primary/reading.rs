@@ -37,7 +37,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Loads an app again, for somebody who waits for the outcome.
-    fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
+    pub(super) fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
         let found = self.apps.book.iter().find(|(_, record)| record.app().name == name);
         let Some((app, record)) = found else {
             // Its end tells who waits that nothing came of it.
@@ -136,6 +136,7 @@ impl<B: Backend> Primary<B> {
             self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
         }
         self.reload.held = number;
+        self.watched_files.follow(&config);
         let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
         let found = {
             let before = self.apps.book.iter().map(|(id, record)| (id, record.latest()));
@@ -173,6 +174,8 @@ impl<B: Backend> Primary<B> {
             self.apps.book.remove(id);
             self.places.iter().filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.forget(id));
             self.unpublished.forget(id);
+            self.watches.forget(id);
+            self.swaps.end(id);
             self.host_status.hide(id);
             loads.remove(&id);
             self.reload.gone(id);
@@ -234,7 +237,7 @@ impl<B: Backend> Primary<B> {
             Change::None if has_failed || is_touched => self.apps.book.renew(id, None),
             Change::None => return false,
             Change::Routes if record.is_settled() && !has_failed && !is_touched => {
-                self.apps.book.set(id, Arc::clone(app));
+                self.apps.book.route(id, Arc::clone(app));
                 return false;
             }
             Change::Routes | Change::Settings => {
@@ -371,7 +374,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Grants stores and databases to the apps as they are served and as they are to be, and no others.
-    fn grant_kept(&self) {
+    pub(super) fn grant_kept(&self) {
         let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
         let (apps, kept): (Vec<Arc<App>>, _) = (apps.cloned().collect(), self.kept.clone());
         let counts = self.host_status.host;
@@ -381,7 +384,8 @@ impl<B: Backend> Primary<B> {
     /// Notes which apps have been loaded for the last reading.
     pub(super) fn settle_loads(&mut self) {
         let Some(loads) = &mut self.reload.loads else { return };
-        loads.retain(|id| self.apps.book.get(*id).is_some_and(|record| !record.is_at_rest()));
+        let is_loading = |id| self.apps.book.get(id).is_some_and(|record| !record.is_at_rest());
+        loads.retain(|id| is_loading(*id) || self.swaps.is_under_way(*id));
         if loads.is_empty() && !self.unpublished.is_pending() {
             self.reload.loads = None;
             // What apps had before and have no more.

@@ -17,12 +17,15 @@ use wasmhost_serve::worker::{Stage, WorkerEvent};
 use super::bootstrap::BoundFiles;
 use super::division::{Division, FRONT};
 use super::error::{PrimaryError, system};
+use super::file_watching::WatchedFiles;
 use super::host_listeners::HostListeners;
 use super::place::Place;
 use super::reload::Reload;
 use super::restarts::Restarts;
 use super::scheduling::Scheduling;
+use super::swaps::Swaps;
 use super::unpublished::Unpublished;
+use super::watching::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::events::HostEvent;
@@ -65,6 +68,12 @@ pub(super) struct Primary<B: Backend> {
     pub(super) restarts: Restarts,
     /// When it is looked which workers have reached a limit.
     pub(super) retires_at: Instant,
+    /// New revisions of apps that are watched.
+    pub(super) watches: Watches,
+    /// Workers that are given new revisions one after another.
+    pub(super) swaps: Swaps<Tell<B::Guest>>,
+    /// The files that `--watch` looks at.
+    pub(super) watched_files: WatchedFiles,
 }
 
 impl<B: Backend> Primary<B> {

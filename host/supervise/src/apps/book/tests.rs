@@ -85,7 +85,7 @@ fn an_app_is_loaded_when_a_worker_wants_it_and_then_opened_only() {
 
 #[test]
 fn an_app_that_the_cache_has_waits_for_no_app_that_compiles() {
-    let (mut book, now) = (Book::new(true), Instant::now());
+    let (mut book, now) = (Book::new(true, true), Instant::now());
     (0..20).for_each(|id| book.add(AppId(id), app("one")));
     (0..10).for_each(|id| book.load_in_time(AppId(id)));
     (10..20).for_each(|id| drop(book.wants(ONE, AppId(id), now)));
