@@ -35,6 +35,7 @@ mod confinement;
 mod connections;
 mod control;
 mod counting;
+mod crash_dir;
 mod crowding;
 mod debugging;
 mod deploy;

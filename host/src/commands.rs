@@ -12,5 +12,6 @@ pub(crate) mod inspect;
 pub(crate) mod kv;
 pub(crate) mod new;
 pub(crate) mod plain;
+pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod wit;

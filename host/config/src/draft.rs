@@ -12,7 +12,7 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants, HostLimits,
+    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, CrashSettings, Grants, HostLimits,
     Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
 };
 use super::{env_file, parse};
@@ -94,6 +94,7 @@ impl HostDraft {
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
             stores: Vec::new(),
+            crashes: CrashSettings::default(),
             development: None,
             source: None,
         };

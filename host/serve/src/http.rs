@@ -22,6 +22,7 @@ mod pace;
 #[allow(dead_code, reason = "the setting `forwarded-headers` is about to switch it on")]
 mod proof;
 mod proxied;
+mod replayed;
 mod request_body;
 mod respond;
 mod response_body;
@@ -48,6 +49,7 @@ pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};
 pub(crate) use self::pace::{Pace, Slow};
 pub(crate) use self::response_body::ResponseBody;
 pub(crate) use self::response_head::without_connection_fields;
+pub use self::replayed::{ReplayedAnswer, ReplayedRequest};
 pub use self::scheduled::{RunEnd, RunOutcome, ScheduledRequest};
 pub(crate) use self::serve::serve;
 pub(crate) use self::service_desk::ServiceDesk;

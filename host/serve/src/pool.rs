@@ -5,6 +5,7 @@
 mod apps;
 mod codel;
 mod common;
+mod faults;
 mod health;
 mod holders;
 mod instances;

@@ -67,6 +67,7 @@ use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, Control, ControlOrder};
+use crate::crashes::{Crashes, CrashesEnd};
 use crate::databases::{DatabaseOwner, DatabasesEnd};
 use crate::host_status::{HostStatus, is_single};
 use crate::kept::KeptForApps;
@@ -143,6 +144,10 @@ async fn run_on<B: Backend>(
         host_status.show_databases(databases.view());
         databases.start(Arc::clone(&spawner), host_status.host)
     });
+    let (crashes, crashes_end) = Crashes::start(&config.crashes).map_err(system("start a thread"))?.unzip();
+    if let Some(crashes) = &crashes {
+        host_status.show_crashes(crashes.counts());
+    }
     // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
@@ -214,6 +219,7 @@ async fn run_on<B: Backend>(
         config,
         service_manager,
         restarts: Restarts::default(),
+        crashes,
     };
     for index in 0..primary.places.len() {
         primary.start(index)?;
@@ -242,6 +248,7 @@ async fn run_on<B: Backend>(
         DatabasesEnd::wait(end).await;
     }
     stores_end.into_iter().for_each(StoresEnd::wait);
+    crashes_end.into_iter().for_each(CrashesEnd::wait);
     ended
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use wasmhost_base::line_budget::LineBudget;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, Capacity, Limits};
 use wasmhost_sandbox::{
@@ -18,13 +17,13 @@ use wasmhost_sandbox::{
 
 use super::codel::CoDel;
 use super::common::{Common, PoolNotice};
+use super::faults::FaultBudgets;
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
 use super::queue::Queue;
 use crate::buffers::Buffers;
 use crate::development::trace_text;
 use crate::files::{StaticFolder, static_folders};
-use crate::instance_fault::InstanceFault;
 use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::worker_id::WorkerId;
 
@@ -32,8 +31,6 @@ use crate::worker_id::WorkerId;
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
 /// At most one log line in this time that there is no memory for an instance; each time is counted.
 const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
-/// At most so many log lines in a second about faults of an app on a worker; each fault is counted.
-const FAULT_LINES_PER_SECOND: u64 = 50;
 /// Instances kept ready ahead when each request gets a fresh one.
 const READY_AHEAD: usize = 4;
 /// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
@@ -97,7 +94,7 @@ pub(crate) struct Pool {
     /// By reason, in the order of [`Shed::ALL`].
     pub(super) sheds_told: [Throttle; Shed::ALL.len()],
     capacity_told: Throttle,
-    fault_lines: LineBudget,
+    pub(super) fault_budgets: FaultBudgets,
 }
 
 /// An instance with what the pool knows of it.
@@ -252,7 +249,7 @@ impl Pool {
             surplus_known: Cell::new(false),
             sheds_told: Shed::ALL.map(|_| Throttle::new(SHED_LINE_EVERY)),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
-            fault_lines: LineBudget::of(FAULT_LINES_PER_SECOND),
+            fault_budgets: FaultBudgets::default(),
         })
     }
 
@@ -488,6 +485,7 @@ impl Pool {
                         trace = fault.trace.as_deref().map(trace_text),
                         "recycle: the instance did not start"
                     );
+                    self.tell_fault(&origin, 0, &fault, None);
                 }
                 self.note(verdict);
                 Err(fault)
@@ -500,6 +498,7 @@ impl Pool {
         if kept.origin.is_outdated() {
             return;
         }
+        kept.instance.rests();
         kept.idle_since = Instant::now();
         match self.queue.grant(Grant::Instance(kept)) {
             None => self.queue.wake_some(),
@@ -564,44 +563,6 @@ impl Pool {
             self.show_down(false);
             tracing::info!(worker = self.worker.0, app = &*self.name(), "the instance pool answers again");
         }
-    }
-
-    /// Whether one more fault of the app may be logged, of those that guests and clients can cause as often as they like.
-    pub(crate) fn may_tell_fault(&self) -> bool {
-        let (is_admitted, left_out) = self.fault_lines.admit();
-        if left_out > 0 {
-            let (worker, app) = (self.worker.0, &*self.name());
-            tracing::warn!(worker, app, lines = left_out, "lines about faults were left out; each fault is counted");
-        }
-        is_admitted
-    }
-
-    /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
-    pub(super) fn faulted(&self, origin: &InstanceOrigin, request: u64, fault: &Fault) {
-        self.metrics.faulted(fault.kind);
-        if self.may_tell_fault() {
-            let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
-            tracing::warn!(
-                worker = self.worker.0,
-                app = &*self.name(),
-                generation = origin.generation,
-                request,
-                fault = fault.kind.name(),
-                limit = fault.flag(),
-                detail = &*fault.detail,
-                trace = fault.trace.as_deref().map(trace_text),
-                "recycle: a new instance takes its place{raise}"
-            );
-            let _ = self.id.map(|app| self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault))));
-        }
-        // Memory that others hold says nothing of the component.
-        if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.common.may_go_down {
-            return;
-        }
-        let answers_elsewhere = self.has_answered.get();
-        let (now, tried) = (Instant::now(), origin.tried.get());
-        let verdict = self.health.borrow_mut().on_fault(now, tried, answers_elsewhere, fastrand::f64());
-        self.note(verdict);
     }
 
     /// A request's instance waits for its client, for the first time.

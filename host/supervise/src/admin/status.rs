@@ -31,6 +31,9 @@ struct Status<'a> {
     metrics: OfHost<'a>,
     /// How far the process confined itself (`--confine`).
     confinement: &'a Confinement,
+    /// Where bundles about faults are left; left out where none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crash_dir: Option<String>,
     /// Addresses that a reload brought and that could not be had, and why; left out while there are none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     not_listening: BTreeMap<String, String>,
@@ -284,6 +287,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         only,
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
+        crash_dir: host_status.config.crashes.dir.as_ref().map(|dir| dir.display().to_string()),
         not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers
             .map(|(index, ((scoreboard, group), figures))| {

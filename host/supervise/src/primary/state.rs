@@ -25,6 +25,7 @@ use super::scheduling::Scheduling;
 use super::unpublished::Unpublished;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
+use crate::crashes::Crashes;
 use crate::events::HostEvent;
 use crate::host_status::HostStatus;
 use crate::kept::KeptForApps;
@@ -63,6 +64,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) groups_drain: bool,
     pub(super) service_manager: ServiceManager,
     pub(super) restarts: Restarts,
+    /// Where bundles about faults are left.
+    pub(super) crashes: Option<Crashes>,
 }
 
 impl<B: Backend> Primary<B> {

@@ -94,7 +94,7 @@ pub(super) enum FromWorker {
     Behind(AppId),
     /// There is no memory for an instance of an app, and no app of this worker can make room.
     LacksMemory(AppId),
-    /// An instance of an app was given up.
+    /// An instance of an app was given up. With a report, if one is wanted.
     Fault(AppId, InstanceFault),
     /// A worker of this group is to be given this connection. With its socket.
     Forward(String),
