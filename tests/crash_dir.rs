@@ -107,7 +107,11 @@ fn each_kind_of_fault_leaves_a_bundle_and_its_replay_faults_in_the_same_way() ->
             let found = bundle_of(&dir, fault, app);
             assert_eq!(fs::metadata(&found)?.permissions().mode() & 0o777, 0o600);
             let bundle = read(&found);
-            assert_eq!((&bundle["app"], &bundle["fault"]["kind"]), (&app.into(), &fault.into()), "{kind} {path}: {bundle}");
+            assert_eq!(
+                (&bundle["app"], &bundle["fault"]["kind"]),
+                (&app.into(), &fault.into()),
+                "{kind} {path}: {bundle}"
+            );
             assert_eq!(bundle["requests"][0]["target"], path, "{bundle}");
             assert_eq!(bundle["settings"]["cpu-limit"], "200ms");
             // It is the one of the log, of the access log and of the events.
@@ -128,13 +132,26 @@ fn each_kind_of_fault_leaves_a_bundle_and_its_replay_faults_in_the_same_way() ->
             if *path == "/panic" {
                 let said = bundle["stderr"]["text"].as_str().unwrap_or_default();
                 assert!(said.contains(".rs:") && said.contains("as asked"), "{said}");
-                let names: Vec<&str> = bundle["frames"].as_array().into_iter().flatten().filter_map(|frame| frame["function"].as_str()).collect();
+                let names: Vec<&str> = bundle["frames"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|frame| frame["function"].as_str())
+                    .collect();
                 assert!(names.iter().any(|name| name.contains("panic")), "{names:?}");
             }
             let replayed = replay_json(&[text(&found)], 3);
             let one = &replayed["replays"][0];
-            assert_eq!((&one["outcome"], &one["same_fault"]), (&"faulted".into(), &true.into()), "{kind} {path}: {replayed}");
-            assert_eq!((&replayed["same_component"], &one["missing"]), (&true.into(), &Value::Array(vec![])), "{replayed}");
+            assert_eq!(
+                (&one["outcome"], &one["same_fault"]),
+                (&"faulted".into(), &true.into()),
+                "{kind} {path}: {replayed}"
+            );
+            assert_eq!(
+                (&replayed["same_component"], &one["missing"]),
+                (&true.into(), &Value::Array(vec![])),
+                "{replayed}"
+            );
         }
     }
     Ok(())
@@ -181,7 +198,10 @@ fn a_mended_component_does_not_fault_and_another_one_is_told() -> TestResult {
 fn secrets_of_a_request_are_left_out_and_flags_add_them_again() -> TestResult {
     for kind in ["thread", "process"] {
         let apps = [app("a", "faults.wasm", "*", "env = { LANGUAGE = \"de\" }\nallow-hosts = [\"up.test\"]")];
-        let text_of_file = format!("worker-kind = \"{kind}\"\ncrash-dir = \"crashes\"\ncrash-hide = [\"X-Tenant\"]\n{}", apps.concat());
+        let text_of_file = format!(
+            "worker-kind = \"{kind}\"\ncrash-dir = \"crashes\"\ncrash-hide = [\"X-Tenant\"]\n{}",
+            apps.concat()
+        );
         let folder = Folder::new(&text_of_file)?;
         let server = folder.serve(&[]);
         ask_until_loaded(server.address, "a.test", "/status?code=201");
@@ -207,16 +227,28 @@ fn secrets_of_a_request_are_left_out_and_flags_add_them_again() -> TestResult {
         assert_eq!((field("x-note"), field("cookie")), (Some("seen".into()), Some(Value::Null)), "{request}");
         assert_eq!(field("referer"), Some("https://b.test/c?token=*".into()));
         assert_eq!((&request["target"], &request["body_bytes"]), (&"/exit?code=*".into(), &5.into()));
-        assert_eq!((&bundle["grants"]["env"], &bundle["grants"]["allow-host"]), (&serde_json::json!(["LANGUAGE"]), &serde_json::json!(["up.test"])));
+        assert_eq!(
+            (&bundle["grants"]["env"], &bundle["grants"]["allow-host"]),
+            (&serde_json::json!(["LANGUAGE"]), &serde_json::json!(["up.test"]))
+        );
         // Without the number it is a request that the guest refuses.
         let bare = replay(&[text(&found)]);
         assert_eq!(bare.code, Some(0), "{}{}", bare.stdout, bare.stderr);
-        for word in ["values of its query (--target)", "authorization, cookie", "x-api-key", "x-tenant", "its body of 5 bytes (--body)", "(not here, unless flags say so)", "--env LANGUAGE"] {
+        for word in [
+            "values of its query (--target)",
+            "authorization, cookie",
+            "x-api-key",
+            "x-tenant",
+            "its body of 5 bytes (--body)",
+            "(not here, unless flags say so)",
+            "--env LANGUAGE",
+        ] {
             assert!(bare.stdout.contains(word), "{word}: {}", bare.stdout);
         }
         let body = folder.path().join("body");
         fs::write(&body, "hello")?;
-        let headers = ["Authorization: a", "Cookie: b", "X-Api-Key: c", "X-Tenant: d"].map(|header| ["--header", header]);
+        let headers =
+            ["Authorization: a", "Cookie: b", "X-Api-Key: c", "X-Tenant: d"].map(|header| ["--header", header]);
         let mut words = vec![text(&found), "--target", "/exit?code=41", "--body", text(&body)];
         words.extend(headers.iter().flatten());
         let whole = replay_json(&words, 3);
@@ -225,7 +257,11 @@ fn secrets_of_a_request_are_left_out_and_flags_add_them_again() -> TestResult {
         assert!(one["faults"][0]["detail"].as_str().is_some_and(|detail| detail.contains("exit(41)")), "{whole}");
         // What the guest gets is what it got: the body, the fields, and a variable that is granted.
         let echoed = replay_json(&[text(&found), "--target", "/echo", "--body", text(&body)], 0);
-        assert_eq!((&echoed["replays"][0]["status"], &echoed["replays"][0]["body_bytes"]), (&200.into(), &5.into()), "{echoed}");
+        assert_eq!(
+            (&echoed["replays"][0]["status"], &echoed["replays"][0]["body_bytes"]),
+            (&200.into(), &5.into()),
+            "{echoed}"
+        );
     }
     Ok(())
 }
@@ -253,7 +289,11 @@ fn known_secrets_are_replaced_in_what_the_guest_wrote() -> TestResult {
         ask_until_loaded(server.address, "a.test", "/tulip-4711/x/rose-0815/");
         let found = bundle_of(&folder.path().join("crashes"), "trap", "a");
         let bundle = read(&found);
-        assert_eq!(bundle["stderr"]["text"].as_str().map(|text| text.trim_end_matches('\0')), Some("/[KEY]/x/[NAME]/"), "{bundle}");
+        assert_eq!(
+            bundle["stderr"]["text"].as_str().map(|text| text.trim_end_matches('\0')),
+            Some("/[KEY]/x/[NAME]/"),
+            "{bundle}"
+        );
         assert_eq!(bundle["requests"][0]["target"], "/[KEY]/x/[NAME]/");
         let written = fs::read_to_string(&found)?;
         assert!(!written.contains("tulip-4711") && !written.contains("rose-0815"), "{written}");
@@ -283,7 +323,11 @@ fn a_stack_has_the_lines_of_its_source_as_long_as_the_component_is_the_same() ->
         let server = folder.serve(&[]);
         ask_until_loaded(server.address, "a.test", "/");
         let found = bundle_of(&folder.path().join("crashes"), "trap", "a");
-        let line = fs::read_to_string(folder.path().join("guest.wat"))?.lines().position(|line| line.contains("unreachable")).ok_or("a line")? + 1;
+        let line = fs::read_to_string(folder.path().join("guest.wat"))?
+            .lines()
+            .position(|line| line.contains("unreachable"))
+            .ok_or("a line")?
+            + 1;
         let shown = replay(&[text(&found), "--show"]);
         assert_eq!(shown.code, Some(0), "{}", shown.stderr);
         let place = format!("deepest at {}:{line}", text(&folder.path().join("guest.wat")));
@@ -313,10 +357,13 @@ fn number_size_and_rate_have_bounds_and_other_files_stay() -> TestResult {
         ask(server.address, "b.test", "/trap");
         let of_b = bundle_of(&dir, "trap", "b");
         // Workers report twice in a second.
-        for (path, fault) in [("/trap", "trap"), ("/exit?code=1", "exit"), ("/stack", "stack-overflow"), ("/loop", "cpu")] {
+        for (path, fault) in
+            [("/trap", "trap"), ("/exit?code=1", "exit"), ("/stack", "stack-overflow"), ("/loop", "cpu")]
+        {
             let mut connection = Connection::open(server.address);
             let long = "v".repeat(6_000);
-            connection.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nX-Long: {long}\r\nConnection: close\r\n\r\n"));
+            connection
+                .send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nX-Long: {long}\r\nConnection: close\r\n\r\n"));
             assert_eq!(connection.response().status, 500);
             let found = bundle_of(&dir, fault, "a");
             assert!(fs::metadata(&found)?.len() <= 4 << 10, "{kind} {fault}");
@@ -414,7 +461,11 @@ fn a_directory_that_others_can_reach_or_guests_can_is_refused() -> TestResult {
         check.args(["config", "check", "-c"]).arg(folder.file());
         let refused = run(check);
         assert_eq!(refused.code, Some(2), "{granted}: {}", refused.stderr);
-        assert!(refused.stderr.contains("`crash-dir`") && refused.stderr.contains("the host's alone"), "{granted}: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains("`crash-dir`") && refused.stderr.contains("the host's alone"),
+            "{granted}: {}",
+            refused.stderr
+        );
     }
     Ok(())
 }

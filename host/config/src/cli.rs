@@ -216,9 +216,8 @@ pub fn command(capabilities: Capabilities) -> clap::Command {
     let reading = |command| serve::with_settings(command, capabilities, |_| false);
     let compiling = |command| serve::with_settings(command, capabilities, |heading| heading == settings::COMPILATION);
     let command = serving(Cli::command()).mut_subcommand("serve", serving).mut_subcommand("compile", compiling);
-    let replaying = |command| {
-        serve::with_settings(command, capabilities, |heading| settings::HEADINGS_OF_APPS.contains(&heading))
-    };
+    let replaying =
+        |command| serve::with_settings(command, capabilities, |heading| settings::HEADINGS_OF_APPS.contains(&heading));
     let command = command.mut_subcommand("replay", replaying);
     let command = command
         .mut_subcommand("config", |config| config.mut_subcommand("check", reading).mut_subcommand("show", reading));

@@ -32,7 +32,8 @@ impl CrashSettings {
 /// The name of a field as it is compared, if it can be one (RFC 9110, section 5.1).
 pub(super) fn field_name(text: &str) -> Result<String, String> {
     let name = http::HeaderName::try_from(text.trim());
-    name.map(|name| name.as_str().to_owned()).map_err(|_| "is no name of a header: write one, such as `x-api-key`".to_owned())
+    name.map(|name| name.as_str().to_owned())
+        .map_err(|_| "is no name of a header: write one, such as `x-api-key`".to_owned())
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, CrashSettings, Grants, HostLimits,
-    Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
+    App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine, ControlSocket, CrashSettings, Grants,
+    HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
 };
 use super::{env_file, parse};
 

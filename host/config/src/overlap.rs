@@ -26,7 +26,11 @@ struct TrustedItem<'a> {
 /// read from would choose which file the host reads, and shows to a guest.
 fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>> {
     let cache = config.compilation.cache_dir();
-    let folders = [("the cache (`cache-dir`)", cache, false), ("`data-dir`", config.data_dir.as_deref(), true), ("`crash-dir`", config.crashes.dir.as_deref(), true)];
+    let folders = [
+        ("the cache (`cache-dir`)", cache, false),
+        ("`data-dir`", config.data_dir.as_deref(), true),
+        ("`crash-dir`", config.crashes.dir.as_deref(), true),
+    ];
     let folder = |(what, path, is_secret)| Some(TrustedItem { what, path: path?, is_whole: true, is_secret });
     let mut items: Vec<_> = folders.into_iter().filter_map(folder).collect();
     let mut add = |what, path| items.push(TrustedItem { what, path, is_whole: false, is_secret: false });
@@ -147,9 +151,9 @@ fn check_by(
             blame_components(&components, app, (dir, &way), mistakes);
         }
         let reason = match (secret.forbids(&way), written) {
-            (Some(reason), _) => format!(
-                "guests may not read `{host}`: {reason}, which is the host's alone. Grant another directory"
-            ),
+            (Some(reason), _) => {
+                format!("guests may not read `{host}`: {reason}, which is the host's alone. Grant another directory")
+            }
             (None, Some(reason)) => format!(
                 "guests may not write to `{host}`: {reason}. Grant another directory, or this one without `:rw`"
             ),

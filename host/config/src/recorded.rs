@@ -29,17 +29,20 @@ pub fn recorded_settings(app: &App) -> BTreeMap<String, String> {
         },
         Of::Host(_) | Of::Listener(_) | Of::Store(_) | Of::Schedule(_) | Of::Capability(_) => None,
     };
-    let of_running = settings::with_headings(Capabilities::NONE).filter(|(heading, setting)| is_of_running(heading, setting));
+    let of_running =
+        settings::with_headings(Capabilities::NONE).filter(|(heading, setting)| is_of_running(heading, setting));
     of_running.filter_map(|(_, setting)| Some((setting.name.to_owned(), text(setting)?))).collect()
 }
 
 /// What an app was granted, by the names of the settings; of variables and the like only their names.
 pub fn recorded_grants(app: &App, capabilities: Capabilities) -> BTreeMap<String, Vec<String>> {
-    let names = |shown| match shown {
-        Shown::Pairs(pairs) | Shown::Sources(pairs) => pairs.into_iter().map(|(name, _)| name).collect(),
-        Shown::List(all) => all,
-        Shown::Text(one) => vec![one],
-        Shown::Nothing | Shown::Switch(_) | Shown::Count(_) => Vec::new(),
+    let names = |shown: Shown| -> Vec<String> {
+        match shown {
+            Shown::Pairs(pairs) | Shown::Sources(pairs) => pairs.into_iter().map(|(name, _)| name).collect(),
+            Shown::List(all) => all,
+            Shown::Text(one) => vec![one],
+            Shown::Nothing | Shown::Switch(_) | Shown::Count(_) => Vec::new(),
+        }
     };
     let of = |setting: &Setting| match &setting.of {
         Of::App(access) => names((access.get)(app)),
@@ -47,8 +50,10 @@ pub fn recorded_grants(app: &App, capabilities: Capabilities) -> BTreeMap<String
         Of::Host(_) | Of::Listener(_) | Of::Store(_) | Of::Schedule(_) => Vec::new(),
     };
     let grants = settings::with_headings(capabilities).filter(|(heading, _)| *heading == settings::GRANTS);
-    let mut grants: BTreeMap<String, Vec<String>> =
-        grants.map(|(_, setting)| (setting.name.to_owned(), of(setting))).filter(|(_, names)| !names.is_empty()).collect();
+    let mut grants: BTreeMap<String, Vec<String>> = grants
+        .map(|(_, setting)| (setting.name.to_owned(), of(setting)))
+        .filter(|(_, names)| !names.is_empty())
+        .collect();
     if !app.services.is_empty() {
         grants.insert("services".to_owned(), app.services.iter().map(|service| service.app.clone()).collect());
     }

@@ -254,7 +254,7 @@ const FRAMES_MAX: usize = 64;
 /// The guest's stack, where it is wanted.
 fn frames(error: &wasmtime::Error, meter: &Meter) -> Arc<[TrapFrame]> {
     let backtrace = meter.record().and_then(|_| error.downcast_ref::<WasmBacktrace>());
-    backtrace.map_or_else(|| Arc::new([]) as _, |backtrace| symbols::frames(backtrace, FRAMES_MAX).into())
+    backtrace.map_or_else(|| Arc::from([]), |backtrace| symbols::frames(backtrace, FRAMES_MAX).into())
 }
 
 /// Most frames of a guest's stack that a log line shows.

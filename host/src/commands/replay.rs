@@ -108,7 +108,9 @@ pub(crate) fn prepare(args: &ReplayArgs) -> Result<PreparedReplay, ReplayCommand
     let mut added = HeaderMap::new();
     for text in &args.headers {
         match header(text) {
-            Some((name, value)) => drop(added.append(name, value)),
+            Some((name, value)) => {
+                added.append(name, value);
+            }
             None => wrong("--header", "is no header: write `--header 'name: value'`".to_owned()),
         }
     }
@@ -188,7 +190,9 @@ fn planned(
             continue;
         }
         match field.value.as_ref().and_then(|value| HeaderValue::try_from(value.as_str()).ok()) {
-            Some(value) => drop(headers.append(name, value)),
+            Some(value) => {
+                headers.append(name, value);
+            }
             None => hidden.push(field.name.clone()),
         }
     }
@@ -240,7 +244,11 @@ impl ReadyReplay {
         let PreparedReplay { bundle, name, is_json, requests, component, .. } = self.prepared;
         let Some(replay) = self.replay else {
             let places = places_in(&component, &bundle.component_sha256, &bundle.frames);
-            let text = if is_json { shown::bundle_json(&bundle, &places) } else { shown::bundle_text(&bundle, &name, &places) };
+            let text = if is_json {
+                shown::bundle_json(&bundle, &places)
+            } else {
+                shown::bundle_text(&bundle, &name, &places)
+            };
             return Ok(ReplayShown { text, outcome: ReplayOutcome::NoFault });
         };
         let mut ran: Vec<(PlannedRequest, Replayed)> = Vec::new();
@@ -277,10 +285,8 @@ mod tests {
     use wasmhost_serve::worker::ReportedField;
 
     fn reported() -> ReportedRequest {
-        let field = |name: &str, value: Option<&str>| ReportedField {
-            name: name.to_owned(),
-            value: value.map(str::to_owned),
-        };
+        let field =
+            |name: &str, value: Option<&str>| ReportedField { name: name.to_owned(), value: value.map(str::to_owned) };
         ReportedRequest {
             number: 3,
             method: "POST".to_owned(),

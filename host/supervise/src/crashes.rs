@@ -106,7 +106,8 @@ impl Crashes {
         let (queue, waiting) = sync_channel(WAITING_MAX);
         let (ended, end) = sync_channel(1);
         let counts = Arc::<CrashCounts>::default();
-        let writer = BundleWriter { folder: CrashFolder::new(dir), settings: settings.clone(), counts: Arc::clone(&counts) };
+        let writer =
+            BundleWriter { folder: CrashFolder::new(dir), settings: settings.clone(), counts: Arc::clone(&counts) };
         std::thread::Builder::new().name("crashes".to_owned()).spawn(move || {
             let _own = heap::own();
             writer.run(&waiting);
@@ -249,8 +250,10 @@ mod tests {
         assert!(others.iter().all(Option::is_some));
         drop(crashes);
         end.wait();
-        let there: BTreeSet<String> =
-            std::fs::read_dir(dir.path())?.flatten().map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+        let there: BTreeSet<String> = std::fs::read_dir(dir.path())?
+            .flatten()
+            .map(|file| file.file_name().to_string_lossy().into_owned())
+            .collect();
         assert!(there.contains("notes.txt") && !there.contains(&first), "{there:?}");
         assert_eq!(there.len(), 4);
         let last = others.last().and_then(Clone::clone).ok_or("a name")?;

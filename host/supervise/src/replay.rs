@@ -15,14 +15,14 @@ use wasmhost_config::{App, AppId, AppTable, Config, Listed, WorkerKind};
 use wasmhost_confine::spawner::Launcher;
 use wasmhost_confine::{Cage, Unconfined, apply};
 use wasmhost_sandbox::{
-    Artifact, FaultKind, Guest, HostServices, LoadError, Sandbox, Ticker, Trace, TrapFrame, capabilities,
-    describe, make_cache_dir, places_of,
+    Artifact, FaultKind, Guest, HostServices, LoadError, Sandbox, Ticker, Trace, TrapFrame, capabilities, describe,
+    make_cache_dir, places_of,
 };
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, PerClient, Permit};
 use wasmhost_serve::worker::{
-    FaultReport, InstanceFault, Listeners, Peer, ReplayedAnswer, ReplayedRequest, Stage, Supply, ThreadHandle, WorkerEvent, WorkerId,
-    WorkerSetup, orders,
+    FaultReport, InstanceFault, Listeners, Peer, ReplayedAnswer, ReplayedRequest, Stage, Supply, ThreadHandle,
+    WorkerEvent, WorkerId, WorkerSetup, orders,
 };
 
 /// Events of the worker that may wait.
@@ -194,9 +194,12 @@ impl Replay {
         let orders = orders(Arc::new(table), Stage::Serve, supplies);
         let worker = ThreadHandle::start(setup, events, orders).map_err(system("start a thread"))?;
         let mut seen = VecDeque::new();
-        tokio::time::timeout(BEGINS_WITHIN, until(&mut heard, &mut seen, |event| matches!(event, WorkerEvent::Listening(_))))
-            .await
-            .map_err(|_| ReplayError::NotServed("the worker does not begin".to_owned()))?;
+        tokio::time::timeout(
+            BEGINS_WITHIN,
+            until(&mut heard, &mut seen, |event| matches!(event, WorkerEvent::Listening(_))),
+        )
+        .await
+        .map_err(|_| ReplayError::NotServed("the worker does not begin".to_owned()))?;
         let (ours, theirs) = UnixStream::pair().map_err(system("make a pair of sockets"))?;
         theirs.set_nonblocking(true).map_err(system("make a pair of sockets"))?;
         let (socket, permit) = (Accepted::Unix(theirs), Permit::of_host());

@@ -2,8 +2,8 @@
 
 use crate::crash_settings::field_name;
 use crate::draft::{count, put};
-use crate::shown::{self, Shown};
 use crate::parse;
+use crate::shown::{self, Shown};
 
 use super::entry::{Form, Group, Setting, Takes, host, host_list};
 

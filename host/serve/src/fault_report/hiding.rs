@@ -7,8 +7,23 @@ use wasmhost_config::CrashSettings;
 
 /// A field whose name has one of these words in it has a secret.
 const SECRET_WORDS: [&str; 17] = [
-    "assertion", "auth", "cert", "cookie", "credential", "csrf", "jwt", "key", "nonce", "otp", "passw", "saml", "secret",
-    "session", "signature", "token", "xsrf",
+    "assertion",
+    "auth",
+    "cert",
+    "cookie",
+    "credential",
+    "csrf",
+    "jwt",
+    "key",
+    "nonce",
+    "otp",
+    "passw",
+    "saml",
+    "secret",
+    "session",
+    "signature",
+    "token",
+    "xsrf",
 ];
 /// Fields with URLs of others, whose queries are hidden as the request's own is.
 const URL_ENDINGS: [&str; 4] = ["referer", "url", "uri", "location"];
@@ -76,7 +91,8 @@ impl Hiding {
     /// A field's value.
     pub(crate) fn field(&self, name: &str, value: &[u8]) -> FieldValue {
         // (Names are in lower case here.)
-        let is_secret = SECRET_WORDS.iter().any(|word| name.contains(word)) || self.fields.iter().any(|other| other == name);
+        let is_secret =
+            SECRET_WORDS.iter().any(|word| name.contains(word)) || self.fields.iter().any(|other| other == name);
         let Some(value) = std::str::from_utf8(value).ok().filter(|_| !is_secret) else { return FieldValue::Hidden };
         let is_url = URL_ENDINGS.iter().any(|ending| name.ends_with(ending));
         if !is_url {
@@ -124,8 +140,18 @@ mod tests {
         let hiding = hiding(&settings);
         let is_hidden = |name: &str| hiding.field(name, b"value") == FieldValue::Hidden;
         for name in [
-            "authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token", "x-csrf-token", "client-cert",
-            "x-amz-security-token", "x-tenant", "x-session-id", "x-hub-signature-256", "www-authenticate",
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "x-api-key",
+            "x-auth-token",
+            "x-csrf-token",
+            "client-cert",
+            "x-amz-security-token",
+            "x-tenant",
+            "x-session-id",
+            "x-hub-signature-256",
+            "www-authenticate",
         ] {
             assert!(is_hidden(name), "{name}");
         }

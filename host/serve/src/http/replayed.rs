@@ -148,7 +148,9 @@ mod tests {
     #[test]
     fn the_head_is_the_guests_without_the_fields_of_its_connection() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("x-note", "a"), ("content-length", "9"), ("connection", "keep-alive"), ("forwarded", "for=b")] {
+        for (name, value) in
+            [("x-note", "a"), ("content-length", "9"), ("connection", "keep-alive"), ("forwarded", "for=b")]
+        {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let request = ReplayedRequest {
@@ -163,7 +165,10 @@ mod tests {
         let made = request.request().expect("a request");
         assert_eq!((made.method(), made.uri().to_string()), (&Method::PUT, "/a?b=c".to_owned()));
         let field = |name: &str| made.headers().get(name).and_then(|value| value.to_str().ok());
-        assert_eq!((field("x-note"), field("forwarded"), field("host")), (Some("a"), Some("for=b"), Some("a.test:8443")));
+        assert_eq!(
+            (field("x-note"), field("forwarded"), field("host")),
+            (Some("a"), Some("for=b"), Some("a.test:8443"))
+        );
         assert_eq!((field("content-length"), field("connection")), (None, Some("close")));
         let said = made.headers().get(FIELD).and_then(Introduction::read).expect("an introduction");
         assert!(said.trusted && said.tls.is_some() && said.client == Peer::Schedule);

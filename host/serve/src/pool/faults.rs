@@ -7,7 +7,6 @@ use wasmhost_config::guarded_values;
 use wasmhost_sandbox::{Fault, FaultKind, InstanceRecord, Recorded, capabilities};
 
 use super::common::PoolNotice;
-use super::health::Verdict;
 use super::instances::{InstanceOrigin, Pool};
 use crate::development::trace_text;
 use crate::fault_report::{FaultReport, Hiding, OfInstance, REPORTS_PER_SECOND};
@@ -41,13 +40,7 @@ impl Pool {
 
     /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
     /// `record`: what is known of the instance's calls.
-    pub(super) fn faulted(
-        &self,
-        origin: &InstanceOrigin,
-        request: u64,
-        fault: &Fault,
-        record: Option<InstanceRecord>,
-    ) {
+    pub(super) fn faulted(&self, origin: &InstanceOrigin, request: u64, fault: &Fault, record: Option<InstanceRecord>) {
         self.metrics.faulted(fault.kind);
         if self.may_tell_fault() {
             let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
@@ -87,12 +80,7 @@ impl Pool {
         self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault, request), report));
     }
 
-    fn report(
-        &self,
-        origin: &InstanceOrigin,
-        fault: &Fault,
-        record: Option<InstanceRecord>,
-    ) -> Option<FaultReport> {
+    fn report(&self, origin: &InstanceOrigin, fault: &Fault, record: Option<InstanceRecord>) -> Option<FaultReport> {
         let settings = self.common.crashes.as_ref()?;
         if !self.fault_budgets.reports.admit().0 {
             return None;

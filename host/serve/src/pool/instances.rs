@@ -64,7 +64,7 @@ pub(crate) struct Pool {
     buffers: RefCell<Rc<Buffers>>,
     pub(crate) metrics: &'static AppMetrics,
     /// Some worker has had an answer of the guest since it was loaded.
-    has_answered: &'static Flag,
+    pub(super) has_answered: &'static Flag,
     pub(super) common: Rc<Common>,
     /// When a request began or ended last.
     pub(super) last_used: Cell<Instant>,
@@ -116,7 +116,7 @@ pub(super) struct KeptShared {
 /// Where an instance came from. Dropping it makes room for another.
 pub(super) struct InstanceOrigin {
     pub(super) pool: Rc<Pool>,
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) edition: u64,
     retire_after: Option<u64>,
     /// None once the instance retires beside its successor.
@@ -125,7 +125,7 @@ pub(super) struct InstanceOrigin {
     /// When a shared instance was last seen to become empty.
     pub(super) emptied: Cell<Instant>,
     /// What its start, or the last call that it was given, belongs to.
-    tried: Cell<Try>,
+    pub(super) tried: Cell<Try>,
 }
 
 impl InstanceOrigin {
@@ -627,7 +627,7 @@ impl Pool {
         }
     }
 
-    fn note(&self, verdict: Verdict) {
+    pub(super) fn note(&self, verdict: Verdict) {
         if let Verdict::DownFor(delay) = verdict
             && !self.retired.get()
         {

@@ -29,7 +29,12 @@ fn head(text: &mut String, bundle: &CrashBundle, name: &str) {
     line!(text, "fault      {}: {}", plain(&fault.kind), plain(&fault.detail));
     if let Some(limit) = &fault.limit {
         let value = bundle.settings.get(limit.trim_start_matches("--"));
-        line!(text, "limit      {}{}", plain(limit), value.map(|value| format!(" {}", plain(value))).unwrap_or_default());
+        line!(
+            text,
+            "limit      {}{}",
+            plain(limit),
+            value.map(|value| format!(" {}", plain(value))).unwrap_or_default()
+        );
     }
     if fault.served > 1 {
         line!(
@@ -148,7 +153,8 @@ pub(super) fn text(
         stack(&mut text, &replay.places(&bundle.frames));
     }
     if !bundle.grants.is_empty() {
-        let granted = bundle.grants.iter().map(|(name, names)| format!("--{} {}", plain(name), plain(&names.join(" "))));
+        let granted =
+            bundle.grants.iter().map(|(name, names)| format!("--{} {}", plain(name), plain(&names.join(" "))));
         line!(text, "granted    (not here, unless flags say so) {}", granted.collect::<Vec<_>>().join("; "));
     }
     for (planned, replayed) in ran {
@@ -169,7 +175,9 @@ pub(super) fn text(
                     stack(&mut text, &replay.places(frames_of(fault)));
                 }
             }
-            (_, Err(reason)) => { line!(text, "result     it was not run: {}", plain(reason)); }
+            (_, Err(reason)) => {
+                line!(text, "result     it was not run: {}", plain(reason));
+            }
             (ReplayOutcome::NotRun, Ok(answer)) => {
                 line!(text, "result     it was not run: the host refused it with status {}", answer.status);
             }

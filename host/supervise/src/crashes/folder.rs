@@ -38,7 +38,8 @@ fn app_of(name: &str) -> Option<&str> {
     let (facts, app) = name.strip_prefix(BEGINNING)?.strip_suffix(ENDING)?.split_once('@')?;
     let mut words = facts.splitn(3, '-');
     let (time, number) = (words.next()?, words.next()?);
-    let is_time = time.len() > 8 && time.ends_with('Z') && time.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
+    let is_time =
+        time.len() > 8 && time.ends_with('Z') && time.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
     let is_number = number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit());
     (is_time && is_number && words.next().is_some()).then_some(app)
 }
@@ -52,9 +53,9 @@ fn to_go<'n>(names: &[&'n str], left: usize) -> Vec<&'n str> {
     let mut go = Vec::new();
     for _ in left..names.len() {
         // Each with its oldest at the end; of several that have as many, the one whose oldest is the oldest.
-        let most = by_app.values_mut().max_by(|one, other| {
-            one.len().cmp(&other.len()).then_with(|| other.last().cmp(&one.last()))
-        });
+        let most = by_app
+            .values_mut()
+            .max_by(|one, other| one.len().cmp(&other.len()).then_with(|| other.last().cmp(&one.last())));
         go.extend(most.and_then(Vec::pop));
     }
     go
@@ -166,7 +167,8 @@ mod tests {
 
     #[test]
     fn the_app_that_has_the_most_loses_its_oldest() {
-        let named = |number: u64, app: &str| name(SystemTime::UNIX_EPOCH + Duration::from_secs(number), number, "cpu", app);
+        let named =
+            |number: u64, app: &str| name(SystemTime::UNIX_EPOCH + Duration::from_secs(number), number, "cpu", app);
         let names = [named(1, "b"), named(2, "a"), named(3, "a"), named(4, "a"), named(5, "c")];
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert_eq!(to_go(&names, 5), Vec::<&str>::new());

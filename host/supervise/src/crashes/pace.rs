@@ -110,9 +110,8 @@ mod tests {
     fn an_app_has_some_at_once_then_one_in_a_while_and_hides_no_other() {
         let (mut pace, now) = (CrashPace::default(), Instant::now());
         let words = |number: u32| format!("f{}", "x".repeat(number as usize));
-        let mut admit = |seconds, app: &str, number| {
-            pace.admit(now + Duration::from_secs(seconds), (app, "trap", &words(number)))
-        };
+        let mut admit =
+            |seconds, app: &str, number| pace.admit(now + Duration::from_secs(seconds), (app, "trap", &words(number)));
         let written = (0..50).filter(|number| admit(0, "a", *number) == Paced::Write).count();
         assert_eq!(written, OF_APP.0 as usize);
         assert_eq!(admit(0, "b", 0), Paced::Write);
