@@ -36,6 +36,7 @@ mod confinement;
 mod connections;
 mod control;
 mod counting;
+mod crash_dir;
 mod crowding;
 mod debugging;
 mod deploy;

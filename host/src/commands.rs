@@ -13,6 +13,7 @@ pub(crate) mod kv;
 pub(crate) mod logs;
 pub(crate) mod new;
 pub(crate) mod plain;
+pub(crate) mod replay;
 pub(crate) mod revisions;
 pub(crate) mod serve;
 pub(crate) mod wit;

@@ -14,6 +14,7 @@ mod config;
 mod control;
 mod kv;
 mod project;
+mod replay;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
@@ -23,6 +24,7 @@ pub use control::{
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
+pub use replay::{ReplayArgs, SettingArgs};
 pub use serve::{FileArgs, ServeArgs};
 
 /// The command line.
@@ -77,6 +79,8 @@ pub enum Command {
     Compile(CompileArgs),
     /// Show what a component is, what it needs, and whether it will run.
     Inspect(InspectArgs),
+    /// Run the request of a crash bundle again, and say whether it faults again.
+    Replay(Box<ReplayArgs>),
     /// Check or show a wasmhost.toml.
     Config(ConfigArgs),
     /// Show the hosts that run.
@@ -222,6 +226,9 @@ pub fn command(capabilities: Capabilities) -> clap::Command {
     let reading = |command| serve::with_settings(command, capabilities, |_| false);
     let compiling = |command| serve::with_settings(command, capabilities, |heading| heading == settings::COMPILATION);
     let command = serving(Cli::command()).mut_subcommand("serve", serving).mut_subcommand("compile", compiling);
+    let replaying =
+        |command| serve::with_settings(command, capabilities, |heading| settings::HEADINGS_OF_APPS.contains(&heading));
+    let command = command.mut_subcommand("replay", replaying);
     let command = command
         .mut_subcommand("config", |config| config.mut_subcommand("check", reading).mut_subcommand("show", reading));
     command.mut_subcommand("dev", |dev| {

@@ -13,8 +13,8 @@ use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
     AdminAccess, AdminToken, App, Balance, CacheChoice, CanaryRules, Capacity, Compilation, Compress, Config, Confine,
-    ControlSocket, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, RollbackRules,
-    WorkerKind, WorkerLimits,
+    ControlSocket, CrashSettings, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe,
+    RollbackRules, WorkerKind, WorkerLimits,
 };
 use super::{env_file, parse};
 
@@ -102,6 +102,7 @@ impl HostDraft {
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
             stores: Vec::new(),
+            crashes: CrashSettings::default(),
             development: None,
             source: None,
         };

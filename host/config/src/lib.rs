@@ -9,6 +9,7 @@ mod build;
 mod capability;
 pub mod cli;
 pub mod control;
+mod crash_settings;
 mod cron;
 mod document;
 mod draft;
@@ -28,6 +29,7 @@ mod outline;
 mod overlap;
 mod parse;
 mod plain_path;
+mod recorded;
 mod revisions;
 pub mod routes;
 mod schedule;
@@ -58,9 +60,12 @@ use serde::{Deserialize, Serialize};
 
 pub use acme::AcmeSettings;
 pub use admin::{AdminAccess, AdminToken};
-pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
+pub use build::{
+    FILE_NAME, build, build_for_development, build_for_replay, compile_bounds, read_again, read_apps_again,
+};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use control::ControlSocket;
+pub use crash_settings::CrashSettings;
 pub use cron::{CronMistake, CronTimes};
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
@@ -73,6 +78,7 @@ pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
+pub use recorded::{guarded_values, recorded_grants, recorded_settings};
 pub use revisions::{CanaryBy, CanaryRules, Probe, RollbackRules};
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
@@ -175,6 +181,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// The stores that apps share.
     pub stores: Vec<StoreSettings>,
+    /// What it leaves about faults of guests.
+    pub crashes: CrashSettings,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
     /// What [`read_again`] reads; none where a component was named instead of a file.

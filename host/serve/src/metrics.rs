@@ -192,6 +192,12 @@ impl AppMetrics {
         self.revisions().tally(revision)
     }
 
+    /// The faults that were counted, by kind.
+    pub fn faults(&self) -> impl Iterator<Item = (FaultKind, u64)> {
+        let kinds = FaultKind::ALL.into_iter().zip(&self.faults);
+        kinds.map(|(kind, count)| (kind, count.get())).filter(|(_, count)| *count > 0)
+    }
+
     /// Takes note of a refusal.
     pub fn shed(&self, reason: Shed) {
         self.sheds[reason.index()].add_one();

@@ -243,6 +243,12 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
     }
     text.push('\n');
     text.push_str(&table(&rows));
+    if status["crash_dir"].is_string() {
+        let of = |outcome: &str| count(&status["crash_bundles"], outcome);
+        let left_out: u64 = ["same", "many", "waiting", "failed"].into_iter().map(of).sum();
+        let dir = text_of(&status, "crash_dir");
+        text.push_str(&format!("\ncrash bundles in {dir}: {} written, {left_out} left out\n", of("written")));
+    }
     Ok(HostShown { text, failed: false })
 }
 

@@ -13,6 +13,7 @@ use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
+use crate::crashes::CrashCounts;
 use crate::databases::DatabasesView;
 use crate::events::{EventBook, HostEvent, shortened};
 use crate::schedules::ScheduleRow;
@@ -43,6 +44,7 @@ pub struct HostStatus {
     admin_access: Mutex<Arc<AdminAccess>>,
     stores: OnceLock<StoresView>,
     databases: OnceLock<DatabasesView>,
+    crashes: OnceLock<Arc<CrashCounts>>,
     state: Mutex<BoardState>,
 }
 
@@ -155,6 +157,7 @@ impl HostStatus {
             events: EventBook::default(),
             stores: OnceLock::new(),
             databases: OnceLock::new(),
+            crashes: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
                 is_reloading: false,
@@ -231,6 +234,17 @@ impl HostStatus {
     pub(crate) fn show_databases(&self, databases: DatabasesView) {
         // As stores.
         let _ = self.databases.set(databases);
+    }
+
+    /// What became of bundles about faults, where the host leaves some.
+    pub(crate) fn crashes(&self) -> Option<&CrashCounts> {
+        self.crashes.get().map(|counts| &**counts)
+    }
+
+    /// Shows these counts from now on.
+    pub(crate) fn show_crashes(&self, counts: Arc<CrashCounts>) {
+        // As stores.
+        let _ = self.crashes.set(counts);
     }
 
     /// All apps, by number.

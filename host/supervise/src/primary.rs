@@ -75,6 +75,7 @@ use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, Control, ControlOrder};
+use crate::crashes::{Crashes, CrashesEnd};
 use crate::databases::{DatabaseOwner, DatabasesEnd};
 use crate::host_status::{HostStatus, WorkerRow, is_single};
 use crate::kept::KeptForApps;
@@ -156,6 +157,10 @@ async fn run_on<B: Backend>(
         host_status.show_databases(databases.view());
         databases.start(Arc::clone(&spawner), host_status.host)
     });
+    let (crashes, crashes_end) = Crashes::start(&config.crashes).map_err(system("start a thread"))?.unzip();
+    if let Some(crashes) = &crashes {
+        host_status.show_crashes(crashes.counts());
+    }
     // From here on the admin page answers, however long the component takes to load.
     let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
     let control = Control::new(commander);
@@ -233,6 +238,7 @@ async fn run_on<B: Backend>(
         watches: Watches::default(),
         watched_files,
         swaps: Swaps::default(),
+        crashes,
     };
     for index in 0..primary.places.len() {
         if primary.places[index].is_wanted {
@@ -264,6 +270,7 @@ async fn run_on<B: Backend>(
         DatabasesEnd::wait(end).await;
     }
     stores_end.into_iter().for_each(StoresEnd::wait);
+    crashes_end.into_iter().for_each(CrashesEnd::wait);
     ended
 }
 

@@ -24,6 +24,7 @@ use super::orders::{LEAVES_WITHIN, OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
+use crate::fault_report::SentReport;
 use crate::http::{ForwardConnections, Lines, ServiceDesk, Shares, WorkerShared, answer_calls, share_max};
 use crate::metrics::HandshakeFailure;
 use crate::net::ListenerId;
@@ -115,7 +116,7 @@ async fn serve(
     let table = first.table.unwrap_or_default();
     let crash = Rc::new(Crash::default());
     let cpu = Rc::<WorkerCpu>::default();
-    let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
+    let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none(), config.crashes.wanted());
     let (services, service_line) = ServiceDesk::new();
     let parts = WorkerParts {
         services: service_line,
@@ -274,7 +275,10 @@ async fn serve(
                     PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
                     PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
                     PoolNotice::LacksMemory(app) => WorkerEvent::LacksMemory(id, app),
-                    PoolNotice::Fault(app, fault) => WorkerEvent::Fault(id, app, fault),
+                    PoolNotice::Fault(app, fault, report) => {
+                        let report = report.map(|report| SentReport::Here(Arc::new(*report)));
+                        WorkerEvent::Fault(id, app, fault, report)
+                    }
                     PoolNotice::FellBack(app, revision) => WorkerEvent::FellBack(id, app, revision),
                 };
                 events.tell(event).await;

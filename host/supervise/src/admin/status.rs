@@ -34,6 +34,9 @@ struct Status<'a> {
     confinement: &'a Confinement,
     /// Where its log goes, as it was at the start.
     log: &'a LogDestination,
+    /// Where bundles about faults are left; left out where none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crash_dir: Option<String>,
     /// Addresses that a reload brought and that could not be had, and why; left out while there are none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     not_listening: BTreeMap<String, String>,
@@ -305,6 +308,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
         log: &host_status.log,
+        crash_dir: host_status.config.crashes.dir.as_ref().map(|dir| dir.display().to_string()),
         not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers.map(|((shown, row), figures)| WorkerStatus::of(*shown, row, figures)).collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),

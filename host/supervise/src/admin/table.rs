@@ -13,6 +13,7 @@ use wasmhost_serve::metrics::{
 use wasmhost_storage::StoreUsage;
 
 use crate::apps::book::AppState;
+use crate::crashes::CrashCounts;
 use crate::host_status::{AppRow, HostStatus};
 use crate::schedules::ScheduleRow;
 
@@ -96,6 +97,11 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         Number(|host_status| Count(host_status.log_lines_lost())),
     ),
     row(
+        (Counter, "crash_bundles", Some("crash_bundles")),
+        "Faults for which a crash bundle (--crash-dir) was written, or why it was not: there was one of the same fault a minute before (same), there were many of late (many), others wait for the disk (waiting), or it could not be written (failed)",
+        By("outcome", crash_bundles),
+    ),
+    row(
         (Gauge, "instance_memory_bytes", Some("instance_memory_bytes")),
         "Memory of all instances, and what the host holds for them",
         Number(|host_status| Count(host_status.scoreboard.memory_bytes.load(Relaxed))),
@@ -146,6 +152,11 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         By("database", |host_status| of_databases(host_status, |_, limits| limits.bytes_max)),
     ),
 ];
+
+fn crash_bundles(host_status: &HostStatus) -> Labelled {
+    let counts = host_status.crashes().map(CrashCounts::each).into_iter().flatten();
+    counts.map(|(outcome, count)| (Cow::Borrowed(outcome), count)).collect()
+}
 
 fn of_stores(host_status: &HostStatus, figure: fn(StoreUsage, StoreLimits) -> u64) -> Labelled {
     let figures = host_status.stores().map(|stores| stores.each(figure)).unwrap_or_default();

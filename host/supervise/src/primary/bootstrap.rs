@@ -146,6 +146,9 @@ impl Bootstrap {
         if let Some(dir) = config.data_dir.as_deref().filter(|_| confine::has_databases(config, capabilities())) {
             make_directory(dir).and_then(|()| make_directory(&databases_folder(dir))).map_err(PrimaryError::Data)?;
         }
+        if let Some(dir) = &config.crashes.dir {
+            make_directory(dir).map_err(PrimaryError::CrashDir)?;
+        }
         let has_stores = config.apps.iter().any(|app| capabilities().needs(app).any(|needs| !needs.stores.is_empty()));
         let stores = match config.data_dir.as_deref().filter(|_| has_stores) {
             Some(dir) => {

@@ -28,6 +28,7 @@ use super::unpublished::Unpublished;
 use super::watching::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
+use crate::crashes::Crashes;
 use crate::events::HostEvent;
 use crate::host_status::HostStatus;
 use crate::kept::KeptForApps;
@@ -74,6 +75,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) swaps: Swaps<Tell<B::Guest>>,
     /// The files that `--watch` looks at.
     pub(super) watched_files: WatchedFiles,
+    /// Where bundles about faults are left.
+    pub(super) crashes: Option<Crashes>,
 }
 
 impl<B: Backend> Primary<B> {
