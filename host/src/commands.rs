@@ -13,4 +13,5 @@ pub(crate) mod kv;
 pub(crate) mod new;
 pub(crate) mod plain;
 pub(crate) mod serve;
+pub(crate) mod top;
 pub(crate) mod wit;

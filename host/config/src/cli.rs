@@ -17,7 +17,7 @@ mod project;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
-pub use control::{EventsArgs, HostArgs, PsArgs, RestartArgs, ScheduleArgs, ScheduleCommand, StopArgs};
+pub use control::{EventsArgs, HostArgs, PsArgs, RestartArgs, ScheduleArgs, ScheduleCommand, StopArgs, TopArgs};
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use serve::{FileArgs, ServeArgs};
@@ -83,6 +83,8 @@ pub enum Command {
 Without --json it shows the apps and workers; with it, all that the admin page's /status has, stores and schedules too.
 Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Status(HostArgs),
+    /// Show on a screen what hosts that run do, as they do it.
+    Top(TopArgs),
     /// Show what has happened to a host that runs.
     Events(EventsArgs),
     /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.

@@ -3,13 +3,15 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use wasmhost_base::cpu_clock;
 use wasmhost_config::{DatabaseLimits, StoreLimits};
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, Labelled, MetricKind, MetricRow, MetricValue, Shows, WorkerFigures,
     WorkerMetrics,
 };
+use wasmhost_serve::scoreboard::{Scoreboard, SharedByWorkers};
 use wasmhost_storage::StoreUsage;
 
 use crate::apps::book::AppState;
@@ -17,7 +19,7 @@ use crate::host_status::{AppRow, HostStatus};
 use crate::schedules::ScheduleRow;
 
 use MetricKind::{Counter, Gauge};
-use MetricValue::{Count, Seconds};
+use MetricValue::{Count, Micros, Seconds};
 use Shows::{By, Number};
 
 /// A row without what it is of.
@@ -30,14 +32,66 @@ const fn row<Of: 'static>(
 }
 
 /// Of each worker.
-pub(super) const OF_WORKER: &[MetricRow<WorkerMetrics>] = &[row(
-    (Gauge, "worker_up", None),
-    "1 while the worker takes connections and its instances answer, else 0",
-    Number(|worker| Count((worker.listening.get() && !worker.down.get()).into())),
+pub(super) const OF_WORKER: &[MetricRow<Scoreboard>] = &[
+    row(
+        (Gauge, "worker_up", None),
+        "1 while the worker takes connections and its instances answer, else 0",
+        Number(|worker| Count((worker.metrics.listening.get() && !worker.metrics.down.get()).into())),
+    ),
+    row(
+        (Gauge, "worker_uptime_seconds", Some("uptime_seconds")),
+        "Time since the worker's thread or process began; 0 while it takes no connections",
+        Number(|worker| Seconds(uptime(&worker.metrics).as_secs_f64())),
+    ),
+    row(
+        (Counter, "worker_cpu_seconds", Some("cpu_us")),
+        "CPU time of the worker's threads, one after the other; where it is a process, of all in it",
+        Number(|worker| Micros(cpu_us(&worker.metrics))),
+    ),
+    row(
+        (Gauge, "worker_memory_bytes", Some("memory_bytes")),
+        "Memory of the worker's instances; where it is a process, also what its heap holds for them",
+        Number(|worker| Count(worker.memory.get())),
+    ),
+    row(
+        (Gauge, "worker_memory_peak_bytes", Some("memory_peak_bytes")),
+        "The most that that was",
+        Number(|worker| Count(worker.memory.peak())),
+    ),
+];
+
+fn uptime(worker: &WorkerMetrics) -> Duration {
+    let began_us = worker.began_us.load(Relaxed);
+    let since = cpu_clock::now_us().saturating_sub(began_us);
+    Duration::from_micros(if worker.listening.get() { since } else { 0 })
+}
+
+/// Reads the clock of the thread or process that runs. (One that has ended takes with it what it used since the last reading.)
+fn cpu_us(worker: &WorkerMetrics) -> u64 {
+    let last = worker.cpu_read_us.load(Relaxed);
+    let now = if worker.listening.get() { cpu_clock::cpu_time(worker.thread.load(Relaxed)) } else { None };
+    let now = now.map_or(last, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    if now < last {
+        worker.cpu_before_us.fetch_add(last, Relaxed);
+    }
+    worker.cpu_read_us.store(now, Relaxed);
+    worker.cpu_before_us.load(Relaxed).saturating_add(now)
+}
+
+/// Of each app, what its workers share.
+pub(super) const OF_SHARED: &[MetricRow<SharedByWorkers>] = &[row(
+    (Gauge, "memory_peak_bytes", Some("memory_peak_bytes")),
+    "The most memory that the app's instances had at once",
+    Number(|shared| Count(shared.memory.peak())),
 )];
 
 /// Of each app.
 pub(super) const OF_APP: &[MetricRow<AppRow>] = &[
+    row(
+        (Gauge, "uptime_seconds", Some("uptime_seconds")),
+        "Time since the app came to its state and revision",
+        Number(|app| Seconds(app.since.map_or(0.0, |since| since.elapsed().as_secs_f64()))),
+    ),
     row((Counter, "loads", Some("revision")), "Loads of the app that worked", Number(|app| Count(app.revision))),
     row(
         (Counter, "failed_loads", Some("failed_loads")),
@@ -93,7 +147,12 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
     row(
         (Gauge, "instance_memory_bytes", Some("instance_memory_bytes")),
         "Memory of all instances, and what the host holds for them",
-        Number(|host_status| Count(host_status.scoreboard.memory_bytes.load(Relaxed))),
+        Number(|host_status| Count(host_status.scoreboard.memory.get())),
+    ),
+    row(
+        (Gauge, "instance_memory_peak_bytes", Some("instance_memory_peak_bytes")),
+        "The most that that was",
+        Number(|host_status| Count(host_status.scoreboard.memory.peak())),
     ),
     row(
         (Gauge, "instance_memory_max_bytes", Some("instance_memory_max_bytes")),
@@ -215,6 +274,7 @@ pub fn families() -> Vec<Family> {
         .chain(all(WorkerFigures::ROWS, Some("worker")))
         .chain(all(OF_WORKER, Some("worker")))
         .chain(all(OF_APP, Some("app")))
+        .chain(all(OF_SHARED, Some("app")))
         .chain(all(AcceptingFigures::ROWS, None))
         .chain(all(HostFigures::ROWS, None))
         .chain(all(OF_HOST, None))

@@ -145,7 +145,7 @@ fn load(
         // A trial asks no store.
         sandbox: Sandbox::new(config, 1, Ticker::start()?, HostServices::default()),
         among_others: config.source.is_some(),
-        budget: budget(config, &host.memory_bytes, &own.memory_bytes),
+        budget: budget(config, &host.memory, &own.memory),
         pulse: &own.pulse,
     };
     let loaded = artifact.and_then(|artifact| {
