@@ -10,6 +10,7 @@ pub mod harness;
 pub mod hpack;
 pub mod http2;
 pub mod neighbours;
+pub mod pty;
 pub mod redis;
 pub mod run;
 pub mod server;

@@ -1,6 +1,6 @@
 //! The loop of the screen: it hears answers, keys and signals, and draws at most once in an interval, or after a key.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ pub(super) fn run(hosts: Vec<FoundHost>, name: Option<&str>, look: TopLook) -> R
         tells: tells.clone(),
         model: TopModel::default(),
         view: TopView::default(),
-        watched: HashSet::new(),
+        watched: HashMap::new(),
         held: VecDeque::new(),
         page: 1,
         next_draw: Instant::now(),
@@ -62,8 +62,8 @@ struct Top {
     tells: SyncSender<TopNews>,
     model: TopModel,
     view: TopView,
-    /// Sockets of hosts that are asked.
-    watched: HashSet<PathBuf>,
+    /// Hosts that are asked, by their sockets.
+    watched: HashMap<PathBuf, FoundHost>,
     /// Answers that came while the screen is paused.
     held: VecDeque<TopNews>,
     /// Rows that are seen at once of the table that keys move in.
@@ -174,13 +174,13 @@ impl Top {
     /// Asks hosts that are not asked yet.
     fn found(&mut self, hosts: Vec<FoundHost>) {
         for host in hosts {
-            if self.watched.len() >= HOSTS_SHOWN_MAX || !self.watched.insert(host.socket.clone()) {
+            if self.watched.len() >= HOSTS_SHOWN_MAX || self.watched.contains_key(&host.socket) {
                 continue;
             }
-            let (tells, interval, socket) = (self.tells.clone(), self.look.interval, host.socket.clone());
-            if spawn("watch", move || watch(&host, interval, &tells)).is_err() {
-                // It is found again.
-                self.watched.remove(&socket);
+            let (tells, interval, asked) = (self.tells.clone(), self.look.interval, host.clone());
+            // (Else it is found again.)
+            if spawn("watch", move || watch(&asked, interval, &tells)).is_ok() {
+                self.watched.insert(host.socket.clone(), host);
             }
         }
     }
@@ -207,8 +207,10 @@ impl Top {
     /// Has a host do something, in a thread: it may take long. (The view has looked that it does nothing yet.)
     fn order(&mut self, order: TopOrder) {
         let Some(host) = self.model.host_mut(order.socket()) else { return };
+        let Some(asked) = self.watched.get(order.socket()).cloned() else {
+            return self.view.tell("not begun: the host is gone".to_owned(), Instant::now());
+        };
         host.busy = Some(order.doing());
-        let asked = FoundHost { name: host.name.clone(), socket: host.socket.clone(), owner: None };
         let tells = self.tells.clone();
         if let Err(error) = spawn("order", move || carry_out(&asked, order, &tells)) {
             host.busy = None;

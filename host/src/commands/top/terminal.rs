@@ -18,6 +18,7 @@ use ratatui::text::Line;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use wasmhost_base::inject;
 
 use super::ask::TopNews;
 use super::lines::TopLook;
@@ -131,6 +132,10 @@ impl TopScreen {
 
     /// Draws what has changed of the lines that `lines` makes for a screen of so many columns and rows.
     pub(super) fn draw(&mut self, lines: impl FnOnce(usize, usize) -> Vec<Line<'static>>) -> io::Result<()> {
+        if !IS_OURS.load(SeqCst) {
+            return Err(io::Error::other("a thread of this program has panicked, which is a bug"));
+        }
+        inject::break_screen();
         self.0.draw(|frame| {
             let area = frame.area();
             let lines = lines(area.width.into(), area.height.into());
