@@ -75,7 +75,10 @@ fn the_screen_shows_hosts_workers_and_apps_as_they_are() -> TestResult {
     assert_eq!(screen.is_taken(), (true, true));
     assert!(!differences(&before, &screen.settings()).is_empty(), "it is raw");
     let lines = screen.lines();
-    assert!(lines[0].starts_with("shop: running, up ") && lines[0].contains(&format!("process {}", server.pid())), "{lines:#?}");
+    assert!(
+        lines[0].starts_with("shop: running, up ") && lines[0].contains(&format!("process {}", server.pid())),
+        "{lines:#?}"
+    );
     assert_eq!(row(&lines, "1").ok_or("a row")?[1], "listening", "{lines:#?}");
     assert_eq!(row(&lines, "shop").ok_or("a row")?[1], "awake", "{lines:#?}");
     assert_eq!(row(&lines, "broken").ok_or("a row")?[1], "failed", "{lines:#?}");
@@ -119,7 +122,8 @@ fn the_screen_shows_hosts_workers_and_apps_as_they_are() -> TestResult {
 fn every_terminal_gets_what_it_can_show() -> TestResult {
     let runtime = runtime()?;
     let (_folder, _server) = host(runtime.path())?;
-    let is_coloured = |cell: &vt100::Cell| cell.fgcolor() != vt100::Color::Default || cell.bgcolor() != vt100::Color::Default;
+    let is_coloured =
+        |cell: &vt100::Cell| cell.fgcolor() != vt100::Color::Default || cell.bgcolor() != vt100::Color::Default;
     for (name, term, no_color, has_colours) in [
         ("colours", "xterm-256color", "", true),
         ("linux", "linux", "", true),
@@ -188,12 +192,15 @@ fn keys_order_filter_reload_and_restart() -> TestResult {
     eventually("the other way round", || first(&screen).as_deref() == Some("shop"));
     screen.press("/bro\r");
     screen.shows("filter: bro");
-    eventually("the filter hides one", || row(&screen.lines(), "shop").is_none() && first(&screen).as_deref() == Some("broken"));
+    eventually("the filter hides one", || {
+        row(&screen.lines(), "shop").is_none() && first(&screen).as_deref() == Some("broken")
+    });
     // Escape leaves it.
     screen.press("\u{1b}");
     eventually("the filter is left", || row(&screen.lines(), "shop").is_some());
     // A question is answered before anything is done.
-    let reloads = || server.status()["failed_reloads"].as_u64().unwrap_or(0) + server.status()["reloads"].as_u64().unwrap_or(0);
+    let reloads =
+        || server.status()["failed_reloads"].as_u64().unwrap_or(0) + server.status()["reloads"].as_u64().unwrap_or(0);
     let before = reloads();
     screen.press("r");
     screen.shows("reload the host? y n");
@@ -415,7 +422,11 @@ fn where_no_screen_can_be_shown_the_way_out_is_named() -> TestResult {
     let (_folder, server) = host(runtime.path())?;
     let piped = ask(runtime.path(), &["top"]);
     assert_eq!((piped.code, piped.stdout.as_str()), (Some(1), ""));
-    assert!(piped.stderr.contains("is no terminal") && piped.stderr.contains("hint: `wasmhost top --json`"), "{}", piped.stderr);
+    assert!(
+        piped.stderr.contains("is no terminal") && piped.stderr.contains("hint: `wasmhost top --json`"),
+        "{}",
+        piped.stderr
+    );
     for term in ["dumb", ""] {
         let mut command = top(runtime.path(), &[]);
         command.env("TERM", term);
@@ -494,7 +505,10 @@ fn programs_get_samples_as_json() -> TestResult {
         }
         let one = ask(runtime.path(), &["top", "--json", "--interval", "100ms", "shop"]);
         let sample: Value = serde_json::from_str(&one.stdout)?;
-        assert_eq!((one.code, &sample["interval_ms"], &sample["hosts"][0]["name"]), (Some(0), &100.into(), &"shop".into()));
+        assert_eq!(
+            (one.code, &sample["interval_ms"], &sample["hosts"][0]["name"]),
+            (Some(0), &100.into(), &"shop".into())
+        );
         // It ends with the host.
         server.signal("TERM");
         server.wait_for_exit();

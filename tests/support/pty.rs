@@ -189,7 +189,12 @@ fn resize(terminal: &impl AsFd, columns: u16, rows: u16) {
 pub fn differences(one: &Termios, other: &Termios) -> Vec<String> {
     let all = |termios: &Termios| {
         let Termios { input_modes, output_modes, control_modes, local_modes, .. } = termios;
-        [format!("{input_modes:?}"), format!("{output_modes:?}"), format!("{control_modes:?}"), format!("{local_modes:?}")]
+        [
+            format!("{input_modes:?}"),
+            format!("{output_modes:?}"),
+            format!("{control_modes:?}"),
+            format!("{local_modes:?}"),
+        ]
     };
     let pairs = all(one).into_iter().zip(all(other));
     pairs.filter(|(one, other)| one != other).map(|(one, other)| format!("{one} is {other}")).collect()

@@ -7,7 +7,8 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 fn letter(letter: char) -> impl Iterator<Item = char> {
-    let is_plain = !letter.is_control() && !matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_plain = !letter.is_control()
+        && !matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let (plain, escaped) = if is_plain { (Some(letter), None) } else { (None, Some(letter.escape_default())) };
     plain.into_iter().chain(escaped.into_iter().flatten())
 }

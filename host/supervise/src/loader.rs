@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use wasmhost_base::heap;
 use wasmhost_config::{App, Config};
 use wasmhost_sandbox::{
-    AppBounds, Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, MemoryCount, PulseCells, Sandbox, StoredCode,
-    WasiVersion,
+    AppBounds, Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, MemoryCount, PulseCells, Sandbox,
+    StoredCode, WasiVersion,
 };
 
 /// The machine code of an app while no worker has it.

@@ -35,7 +35,21 @@ use TopColumn::{
 
 /// All, in their order on the screen.
 const ALL: [TopColumn; 16] = [
-    Name, State, Uptime, Connections, InFlight, Queue, Requests, P50, P99, Cpu, GuestCpu, Memory, Peak, Faults, Errors,
+    Name,
+    State,
+    Uptime,
+    Connections,
+    InFlight,
+    Queue,
+    Requests,
+    P50,
+    P99,
+    Cpu,
+    GuestCpu,
+    Memory,
+    Peak,
+    Faults,
+    Errors,
     Bars,
 ];
 /// Where there is little room, these go first, in this order. (A name and a rate stay.)
@@ -202,9 +216,7 @@ pub(super) fn titles(shown: &[(TopColumn, usize)], table: TopTable) -> String {
 
 /// A row's cells.
 pub(super) fn cells(shown: &[(TopColumn, usize)], row: &TopRow, letters: TopLetters) -> String {
-    let cells = shown
-        .iter()
-        .map(|(column, width)| fit(&column.text(row, letters, *width), *width, column.is_number()));
+    let cells = shown.iter().map(|(column, width)| fit(&column.text(row, letters, *width), *width, column.is_number()));
     cells.collect::<Vec<_>>().join(" ")
 }
 
@@ -228,7 +240,10 @@ mod tests {
                 let layout = layout(table, &rows, columns);
                 for row in &rows {
                     let line = cells(&layout, row, TopLetters::Unicode);
-                    assert!(width(&line) < columns && width(&line) == width(&titles(&layout, table)), "{columns}: {line}");
+                    assert!(
+                        width(&line) < columns && width(&line) == width(&titles(&layout, table)),
+                        "{columns}: {line}"
+                    );
                 }
             }
         }

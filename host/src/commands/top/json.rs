@@ -142,10 +142,16 @@ mod tests {
     fn programs_get_what_the_screen_shows_in_base_units() {
         let shown = shown(&model(), Duration::from_secs(1));
         let host = &shown["hosts"][0];
-        assert_eq!((&shown["interval_ms"], &host["name"], &host["state"]), (&1_000.into(), &"shop".into(), &"running".into()));
+        assert_eq!(
+            (&shown["interval_ms"], &host["name"], &host["state"]),
+            (&1_000.into(), &"shop".into(), &"running".into())
+        );
         assert_eq!((&host["requests"], &host["requests_per_second"]), (&150.into(), &50.0.into()));
         let worker = &host["workers"][0];
-        assert_eq!((&worker["worker"], &worker["starts"], &worker["cpu_percent"]), (&1.into(), &1.into(), &25.0.into()));
+        assert_eq!(
+            (&worker["worker"], &worker["starts"], &worker["cpu_percent"]),
+            (&1.into(), &1.into(), &25.0.into())
+        );
         assert_eq!(worker["last_fault"], Value::Null);
         let app = &host["apps"][0];
         assert_eq!((&app["guest_cpu_us_per_request"], &app["p50_us"]), (&200.0.into(), &500.0.into()));

@@ -114,7 +114,10 @@ impl Canvas {
 
     fn head(&mut self, model: &TopModel, view: &TopView, rows: usize, now: Instant) {
         let Some(host) = view.host(model) else {
-            self.line(vec![("wasmhost top".to_owned(), TopPaint::Title), ("  no host has answered yet".into(), TopPaint::Plain)]);
+            self.line(vec![
+                ("wasmhost top".to_owned(), TopPaint::Title),
+                ("  no host has answered yet".into(), TopPaint::Plain),
+            ]);
             return self.fill(rows);
         };
         let right = match view.is_paused {
@@ -140,7 +143,14 @@ impl Canvas {
         let first = vec![
             (format!("req/s {:>5} ", of_rates(|rates| Some(rate(rates.requests)))), TopPaint::Strong),
             (bars(&host.row.history), TopPaint::Bars),
-            (format!("  p50 {:<5} p99 {:<5}", of_rates(|rates| rates.p50.map(time)), of_rates(|rates| rates.p99.map(time))), TopPaint::Plain),
+            (
+                format!(
+                    "  p50 {:<5} p99 {:<5}",
+                    of_rates(|rates| rates.p50.map(time)),
+                    of_rates(|rates| rates.p99.map(time))
+                ),
+                TopPaint::Plain,
+            ),
             (format!(" busy {}", count(figures.in_flight)), TopPaint::Plain),
             (format!(" wait {}", some(figures.waiting.map(count))), alarm(waits, TopPaint::Warn)),
             (format!(" 5xx/s {}", of_rates(|rates| Some(rate(rates.errors)))), alarm(errors, TopPaint::Bad)),
@@ -150,7 +160,13 @@ impl Canvas {
         let second = vec![
             (format!("cpu   {:>5} ", of_rates(|rates| rates.cpu_percent.map(percent))), TopPaint::Strong),
             (bars(&host.cpu_history), TopPaint::Bars),
-            (format!("  cpu/rq {:<5}", of_rates(|rates| rates.guest_us.map(|us| time(super::rates::TopTime { us, is_above: false })))), TopPaint::Plain),
+            (
+                format!(
+                    "  cpu/rq {:<5}",
+                    of_rates(|rates| rates.guest_us.map(|us| time(super::rates::TopTime { us, is_above: false })))
+                ),
+                TopPaint::Plain,
+            ),
             (
                 format!(
                     " mem {} of {}, peak {}",
@@ -234,7 +250,10 @@ impl Canvas {
         self.fill(self.look.rows.saturating_sub(1));
         self.lines.truncate(self.look.rows.saturating_sub(1));
         let parts = match &view.mode {
-            TopMode::Filter => vec![(format!("filter: {}_", view.filter), TopPaint::Strong), ("  Enter keeps it, Esc leaves it".into(), TopPaint::Dim)],
+            TopMode::Filter => vec![
+                (format!("filter: {}_", view.filter), TopPaint::Strong),
+                ("  Enter keeps it, Esc leaves it".into(), TopPaint::Dim),
+            ],
             TopMode::Confirm(order) => vec![(question(order), TopPaint::Warn)],
             _ => match view.message(now) {
                 Some(message) => vec![(message.to_owned(), TopPaint::Strong)],
@@ -276,7 +295,8 @@ fn title(host: &TopHost, now: Instant) -> (String, TopPaint) {
             let sample = &host.sample;
             let up = sample.figures.uptime.map_or_else(|| NOTHING.to_owned(), span);
             let busy = host.busy.map(|busy| format!(", {busy}")).unwrap_or_default();
-            let text = format!("{}{busy}, up {up}, process {}, version {}", host.row.part.state, sample.pid, sample.version);
+            let text =
+                format!("{}{busy}, up {up}, process {}, version {}", host.row.part.state, sample.pid, sample.version);
             let is_well = host.row.part.state == "running" && host.busy.is_none();
             (text, if is_well { TopPaint::Plain } else { TopPaint::Warn })
         }
@@ -463,13 +483,16 @@ mod tests {
     fn the_selected_row_is_seen_however_many_there_are() {
         let mut model = model();
         let mut status = super::super::sample::tests::status();
-        let apps: Vec<_> = (100..400).map(|app| serde_json::json!({"name": format!("app{app}"), "state": "awake"})).collect();
+        let apps: Vec<_> =
+            (100..400).map(|app| serde_json::json!({"name": format!("app{app}"), "state": "awake"})).collect();
         status["apps"] = apps.into();
         let socket = model.hosts[0].socket.clone();
         let at = Instant::now() + Duration::from_secs(9);
         model.answered("shop", &socket, TopAnswer { at, status, events: Vec::new() });
         let mut view = TopView::default();
-        for (keys, app) in [(vec![TopKey::End], "app399"), (vec![TopKey::Home], "app100"), (vec![TopKey::Down; 40], "app140")] {
+        for (keys, app) in
+            [(vec![TopKey::End], "app399"), (vec![TopKey::Home], "app100"), (vec![TopKey::Down; 40], "app140")]
+        {
             for key in keys {
                 view.key(key, &model, 1, Instant::now());
             }

@@ -104,9 +104,15 @@ mod tests {
 
     #[test]
     fn rates_are_differences_by_the_time_that_has_passed() {
-        let before = TopFigures { requests: 100, errors: 1, guest_cpu_us: 1_000, cpu_us: Some(5_000), ..Default::default() };
-        let now =
-            TopFigures { requests: 300, errors: 2, guest_cpu_us: 41_000, cpu_us: Some(1_005_000), ..Default::default() };
+        let before =
+            TopFigures { requests: 100, errors: 1, guest_cpu_us: 1_000, cpu_us: Some(5_000), ..Default::default() };
+        let now = TopFigures {
+            requests: 300,
+            errors: 2,
+            guest_cpu_us: 41_000,
+            cpu_us: Some(1_005_000),
+            ..Default::default()
+        };
         let of = rates(&before, &now, 2 * SECOND).unwrap_or_default();
         assert_eq!((of.requests, of.errors, of.guest_us), (100.0, 0.5, Some(200.0)));
         assert_eq!(of.cpu_percent, Some(50.0));
@@ -117,7 +123,8 @@ mod tests {
 
     #[test]
     fn counts_that_went_back_began_again() {
-        let before = TopFigures { requests: 1_000, guest_cpu_us: 9_000_000, cpu_us: Some(9_000_000), ..Default::default() };
+        let before =
+            TopFigures { requests: 1_000, guest_cpu_us: 9_000_000, cpu_us: Some(9_000_000), ..Default::default() };
         let now = TopFigures { requests: 10, guest_cpu_us: 100, cpu_us: Some(10_000), ..Default::default() };
         let of = rates(&before, &now, SECOND).unwrap_or_default();
         assert_eq!((of.requests, of.guest_us, of.cpu_percent), (10.0, Some(10.0), Some(1.0)));
@@ -126,7 +133,8 @@ mod tests {
     #[test]
     fn percentiles_are_of_the_interval_alone() {
         // Before: all fast. Since: 90 of 1 ms at most, 10 of up to 2.5 ms.
-        let before = TopFigures { latency: latency([(1_000, 1_000_000), (2_500, 0), (u64::MAX, 0)]), ..Default::default() };
+        let before =
+            TopFigures { latency: latency([(1_000, 1_000_000), (2_500, 0), (u64::MAX, 0)]), ..Default::default() };
         let now =
             TopFigures { latency: latency([(1_000, 1_000_090), (2_500, 10), (u64::MAX, 0)]), ..Default::default() };
         let of = rates(&before, &now, SECOND).unwrap_or_default();

@@ -183,7 +183,8 @@ fn enter() -> io::Result<()> {
     enable_raw_mode()?;
     IS_OURS.store(true, SeqCst);
     // (What is pasted is no key.)
-    execute!(BufWriter::new(TerminalOutput), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide).inspect_err(|_| leave())
+    execute!(BufWriter::new(TerminalOutput), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)
+        .inspect_err(|_| leave())
 }
 
 /// Makes the terminal what it was, if it is not.

@@ -301,7 +301,8 @@ impl TopView {
             TopKey::Letter('r') => self.ask(model, TopOrder::Reload),
             TopKey::Letter('x') => {
                 let rows = self.rows(model, TopTable::Workers);
-                let worker = rows.get(self.position(TopTable::Workers, &rows)).and_then(|row| row.part.name.parse().ok());
+                let worker =
+                    rows.get(self.position(TopTable::Workers, &rows)).and_then(|row| row.part.name.parse().ok());
                 let worker = worker.filter(|_| self.table == TopTable::Workers);
                 self.ask(model, |socket| TopOrder::Restart(socket, worker));
             }

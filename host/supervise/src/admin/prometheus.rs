@@ -83,11 +83,7 @@ impl MetricsSnapshot {
             shown.each("app", [row], apps.iter().map(|app| (name(app), app.1)));
         }
         shown.each("worker", WorkerFigures::ROWS, workers.iter().cloned().zip(&sums.workers));
-        shown.each(
-            "worker",
-            OF_WORKER,
-            workers.iter().cloned().zip(host_status.workers.iter().copied()),
-        );
+        shown.each("worker", OF_WORKER, workers.iter().cloned().zip(host_status.workers.iter().copied()));
         shown.each("app", OF_APP, apps.iter().map(|app| (name(app), &app.0)));
         shown.each("app", OF_SHARED, apps.iter().map(|app| (name(app), app.2)));
         shown.one(AcceptingFigures::ROWS, &sums.accepting);

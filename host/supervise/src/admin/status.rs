@@ -308,9 +308,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         confinement: &host_status.confinement,
         not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers
-            .map(|(index, ((scoreboard, group), figures))| {
-                WorkerStatus::of(index + 1, group, scoreboard, figures)
-            })
+            .map(|(index, ((scoreboard, group), figures))| WorkerStatus::of(index + 1, group, scoreboard, figures))
             .collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };
