@@ -184,7 +184,7 @@ fn keys_order_filter_reload_and_restart() -> TestResult {
         head.and_then(|head| lines.get(head + 1)).and_then(|line| line[1..].split(' ').next().map(str::to_owned))
     };
     screen.shows("by REQ/S");
-    screen.press("<<<<<<");
+    screen.press("<<<<<");
     screen.shows("by APP");
     eventually("by name", || first(&screen).as_deref() == Some("broken"));
     screen.press("i");
@@ -277,12 +277,8 @@ fn a_shell_gets_the_terminal_back_while_the_screen_is_stopped() -> TestResult {
     screen.shows("broken ");
     for stop in ["\u{1a}", "kill"] {
         if stop == "kill" {
-            let stopped = run({
-                let mut pgrep = Command::new("pgrep");
-                pgrep.args(["-P", &screen.pid().to_string()]);
-                pgrep
-            });
-            signal(stopped.stdout.trim().parse()?, "TSTP");
+            let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", screen.pid()))?;
+            signal(children.trim().parse()?, "TSTP");
         } else {
             screen.press(stop);
         }
@@ -466,7 +462,7 @@ fn programs_get_samples_as_json() -> TestResult {
         // Three that compute for a while, on connections of their own: each of the two workers has one instance.
         let mut busy: Vec<Connection> = (0..3).map(|_| Connection::open(server.address)).collect();
         for connection in &mut busy {
-            connection.send("GET /sleep?ms=2000 HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+            connection.send("GET /sleep?ms=1200 HTTP/1.1\r\nHost: shop.test\r\n\r\n");
         }
         let mut seen = next()?;
         while seen["apps"][0]["in_flight"] != 3 || seen["apps"][0]["waiting"] != 1 {

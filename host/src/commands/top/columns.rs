@@ -89,6 +89,7 @@ impl TopColumn {
             // Workers have numbers, and few have a group.
             Name if table == TopTable::Workers => NAMES[0] / 2,
             Name => NAMES[0],
+            State if table == TopTable::Apps => 8,
             State => 9,
             Uptime | GuestCpu => 6,
             Connections | InFlight | Queue | Cpu | Faults => 4,
@@ -208,7 +209,7 @@ pub(super) fn layout(table: TopTable, rows: &[&TopRow], columns: usize) -> Vec<(
     shown
 }
 
-/// The titles of columns; that of the column by which rows are ordered is between marks, where it has room.
+/// The titles of columns.
 pub(super) fn titles(shown: &[(TopColumn, usize)], table: TopTable) -> String {
     let cells = shown.iter().map(|(column, width)| fit(column.title(table), *width, column.is_number()));
     cells.collect::<Vec<_>>().join(" ")

@@ -1,12 +1,14 @@
 //! PURE: the screen's lines, for its size: a head, tables, details of the selected row, and what keys do.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use ratatui::text::{Line, Span};
 
 use super::columns::{cells, layout, name, titles};
 use super::model::{HostLink, RETURNS_WITHIN, TopHost, TopModel, TopRow, of};
 use super::palette::{TopPaint, TopPalette};
+use super::rates::{TopRates, TopTime};
 use super::texts::{NOTHING, TopLetters, by_name, bytes, count, cut, fit, percent, rate, span, time, width, wrapped};
 use super::view::{TopMode, TopOrder, TopTable, TopView};
 
@@ -17,13 +19,14 @@ pub(super) struct TopLook {
     pub(super) rows: usize,
     pub(super) letters: TopLetters,
     pub(super) palette: TopPalette,
-    pub(super) interval: std::time::Duration,
+    pub(super) interval: Duration,
 }
 
 /// Lines that a table which is not the one that keys move in has at least, with its titles.
 const OTHER_TABLE_ROWS: usize = 4;
-/// Columns of the bars in the head.
-const HEAD_BARS: usize = 16;
+/// Columns that the texts of the head's second and third line take; the rest is for bars, within these bounds.
+const HEAD_TEXTS: usize = 72;
+const HEAD_BARS: [usize; 2] = [8, 60];
 
 const HELP: [&str; 16] = [
     "Tab, 1 2 3 4    the next table; hosts, workers, apps, events",
@@ -131,11 +134,11 @@ impl Canvas {
         self.line(parts);
         let (figures, rates) = of(&host.row);
         let letters = self.look.letters;
-        let of_rates = |text: fn(&super::rates::TopRates) -> Option<String>| {
-            rates.and_then(text).unwrap_or_else(|| NOTHING.to_owned())
-        };
+        let columns = self.look.columns.saturating_sub(HEAD_TEXTS).clamp(HEAD_BARS[0], HEAD_BARS[1]);
+        let of_rates =
+            |text: fn(&TopRates) -> Option<String>| rates.and_then(text).unwrap_or_else(|| NOTHING.to_owned());
         let some = |value: Option<String>| value.unwrap_or_else(|| NOTHING.to_owned());
-        let bars = |history: &std::collections::VecDeque<f64>| letters.bars(history.iter().copied(), HEAD_BARS);
+        let bars = |history: &VecDeque<f64>| letters.bars(history.iter().copied(), columns);
         let errors = rates.is_some_and(|rates| rates.errors > 0.0);
         let sheds = rates.is_some_and(|rates| rates.sheds > 0.0);
         let alarm = |is_bad: bool, paint| if is_bad { paint } else { TopPaint::Plain };
@@ -163,13 +166,13 @@ impl Canvas {
             (
                 format!(
                     "  cpu/rq {:<5}",
-                    of_rates(|rates| rates.guest_us.map(|us| time(super::rates::TopTime { us, is_above: false })))
+                    of_rates(|rates| rates.guest_us.map(|us| time(TopTime { us, is_above: false })))
                 ),
                 TopPaint::Plain,
             ),
             (
                 format!(
-                    " mem {} of {}, peak {}",
+                    " mem {}/{} peak {}",
                     some(figures.memory_bytes.map(bytes)),
                     some(host.sample.memory_max_bytes.map(bytes)),
                     some(figures.peak_bytes.map(bytes))
@@ -412,7 +415,6 @@ mod tests {
     use super::super::model::tests::model;
     use super::super::view::TopKey;
     use super::*;
-    use std::time::Duration;
 
     fn look(columns: usize, rows: usize) -> TopLook {
         let (letters, palette) = (TopLetters::Unicode, TopPalette::new(false));
@@ -454,7 +456,7 @@ mod tests {
         for text in [
             "shop: running, up 1m10s, process 7, version 0.1.0",
             "req/s    50 ",
-            "mem 4.8M of 2.0G, peak 5.7M",
+            "mem 4.8M/2.0G peak 5.7M",
             " WORKER",
             " APP",
             "last fault at 03:04:05 UTC, shop on worker 2, trap: wasm trap: un\\u{1b}[31mreachable",

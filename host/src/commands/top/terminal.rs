@@ -182,16 +182,17 @@ impl Drop for TopScreen {
 fn enter() -> io::Result<()> {
     enable_raw_mode()?;
     IS_OURS.store(true, SeqCst);
+    let mut output = BufWriter::new(TerminalOutput);
     // (What is pasted is no key.)
-    execute!(BufWriter::new(TerminalOutput), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)
-        .inspect_err(|_| leave())
+    execute!(output, EnterAlternateScreen, EnableBracketedPaste, cursor::Hide).inspect_err(|_| leave())
 }
 
 /// Makes the terminal what it was, if it is not.
 fn leave() {
     if IS_OURS.swap(false, SeqCst) {
+        let mut output = BufWriter::new(TerminalOutput);
         // A terminal that is gone needs neither.
-        let _ = execute!(BufWriter::new(TerminalOutput), cursor::Show, DisableBracketedPaste, LeaveAlternateScreen);
+        let _ = execute!(output, cursor::Show, DisableBracketedPaste, LeaveAlternateScreen);
         let _ = disable_raw_mode();
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn time(time: TopTime) -> String {
 /// Bytes in at most five characters, by powers of 1,024: `512B`, `1.2M`, `120M`, `2.0G`.
 pub(super) fn bytes(bytes: u64) -> String {
     let mut value = float(bytes);
-    let mut letters = ["B", "K", "M", "G", "T"].into_iter();
+    let mut letters = ["B", "K", "M", "G", "T", "P", "E"].into_iter();
     let mut letter = letters.next().unwrap_or_default();
     for next in letters {
         if value < 999.5 {
@@ -193,7 +193,7 @@ mod tests {
     fn numbers_keep_within_their_columns() {
         for number in (0..64).map(|bit| 1_u64 << bit).flat_map(|power| [power - 1, power, power + 1]) {
             assert!(count(number).len() <= 4, "{}", count(number));
-            assert!(bytes(number).len() <= 6, "{}", bytes(number));
+            assert!(bytes(number).len() <= 5, "{}", bytes(number));
             let us = float(number.min(9_999_000_000));
             assert!(time(TopTime { us, is_above: false }).len() <= 5, "{us}");
             assert!(rate(us).len() <= 5, "{}", rate(us));

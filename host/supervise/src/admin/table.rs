@@ -55,7 +55,7 @@ pub(super) const OF_WORKER: &[MetricRow<Scoreboard>] = &[
     ),
     row(
         (Gauge, "worker_memory_peak_bytes", Some("memory_peak_bytes")),
-        "The most that that was",
+        "The most memory of the worker's instances since the start of the host",
         Number(|worker| Count(worker.memory.peak())),
     ),
 ];
@@ -81,7 +81,7 @@ fn cpu_us(worker: &WorkerMetrics) -> u64 {
 /// Of each app, what its workers share.
 pub(super) const OF_SHARED: &[MetricRow<SharedByWorkers>] = &[row(
     (Gauge, "memory_peak_bytes", Some("memory_peak_bytes")),
-    "The most memory that the app's instances had at once",
+    "The most memory of the app's instances on all workers at once, since the start of the host",
     Number(|shared| Count(shared.memory.peak())),
 )];
 
@@ -151,7 +151,7 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
     ),
     row(
         (Gauge, "instance_memory_peak_bytes", Some("instance_memory_peak_bytes")),
-        "The most that that was",
+        "The most memory of all instances, and what the host held for them, since the start",
         Number(|host_status| Count(host_status.scoreboard.memory.peak())),
     ),
     row(
