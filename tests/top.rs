@@ -448,8 +448,9 @@ fn where_no_screen_can_be_shown_the_way_out_is_named() -> TestResult {
 fn programs_get_samples_as_json() -> TestResult {
     for kind in ["thread", "process"] {
         let runtime = runtime()?;
-        let settings = format!("worker-kind = \"{kind}\"\ninstances-per-worker = 1\n");
-        let folder = Folder::new(&(settings + &app("shop", "faults.wasm", "shop.test/*", "")))?;
+        let settings = format!("worker-kind = \"{kind}\"\n");
+        let one_at_once = "instances-per-worker = 1\nqueue-timeout = \"10s\"";
+        let folder = Folder::new(&(settings + &app("shop", "faults.wasm", "shop.test/*", one_at_once)))?;
         let mut server = serve(&folder, runtime.path());
         assert_eq!(ask_until_loaded(server.address, "shop.test", "/panic").status, 500);
         let mut follows = command();

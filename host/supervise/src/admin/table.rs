@@ -308,6 +308,26 @@ mod tests {
     }
 
     #[test]
+    fn the_cpu_time_of_a_worker_goes_on_over_its_threads() {
+        let worker = WorkerMetrics::default();
+        let own = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        worker.thread.store(own.into(), Relaxed);
+        assert_eq!((cpu_us(&worker), uptime(&worker)), (0, Duration::ZERO), "it does not run yet");
+        worker.listening.set(true);
+        worker.began_us.store(cpu_clock::now_us().saturating_sub(7_000_000), Relaxed);
+        assert_eq!(uptime(&worker).as_secs(), 7);
+        // A thread before had used more than this one has.
+        let before = 3_600_000_000_000;
+        worker.cpu_read_us.store(before, Relaxed);
+        let first = cpu_us(&worker);
+        while cpu_us(&worker) < first + 1_000 {}
+        let last = cpu_us(&worker);
+        assert!(first >= before && (last - before) < before, "{first} {last}");
+        worker.listening.set(false);
+        assert_eq!(cpu_us(&worker), last);
+    }
+
+    #[test]
     fn metrics_are_named_as_prometheus_asks_for() {
         let families = families();
         assert!(families.len() > 30, "{families:?}");
