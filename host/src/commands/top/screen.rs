@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use wasmhost_base::inject;
 use wasmhost_supervise::control::client::{ControlError, FoundHost};
 
 use super::ask::{HOSTS_SHOWN_MAX, TopNews, carry_out, find, watch};
 use super::lines::{TopLook, screen};
-use super::model::TopModel;
+use super::model::{RETURNS_WITHIN, TopModel};
 use super::terminal::{TopScreen, TopSignal, tell_keys, tell_signals};
 use super::view::{TopAct, TopOrder, TopView};
 use crate::commands::hosts::HostCommandError;
@@ -38,6 +39,7 @@ pub(super) fn run(hosts: Vec<FoundHost>, name: Option<&str>, look: TopLook) -> R
         watched: HashMap::new(),
         held: VecDeque::new(),
         page: 1,
+        began: Instant::now(),
         next_draw: Instant::now(),
         is_dirty: true,
     };
@@ -68,6 +70,7 @@ struct Top {
     held: VecDeque<TopNews>,
     /// Rows that are seen at once of the table that keys move in.
     page: usize,
+    began: Instant,
     /// Before this, nothing is drawn that came by itself.
     next_draw: Instant,
     is_dirty: bool,
@@ -77,9 +80,8 @@ impl Top {
     fn run(&mut self, news: &Receiver<TopNews>) -> Result<(), HostCommandError> {
         loop {
             let now = Instant::now();
-            if !self.view.is_paused && !self.model.hosts.is_empty() && !self.model.forget_lost(now) {
-                let gone = self.model.hosts.first().map(|host| host.socket.clone()).unwrap_or_default();
-                return Err(ControlError::Gone(gone).into());
+            if !self.view.is_paused {
+                self.check_is_there(now)?;
             }
             if self.is_dirty && now >= self.next_draw {
                 self.draw()?;
@@ -98,6 +100,17 @@ impl Top {
                 Err(RecvTimeoutError::Timeout) => self.is_dirty |= !self.view.is_paused,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
+        }
+    }
+
+    /// Leaves out hosts that have been gone for too long; an error when none is left, or none has come.
+    fn check_is_there(&mut self, now: Instant) -> Result<(), HostCommandError> {
+        match self.model.hosts.first().map(|host| host.socket.clone()) {
+            None if now.saturating_duration_since(self.began) >= inject::hastened(RETURNS_WITHIN) => {
+                Err(HostCommandError::None)
+            }
+            Some(gone) if !self.model.forget_lost(now) => Err(ControlError::Gone(gone).into()),
+            _ => Ok(()),
         }
     }
 
