@@ -120,6 +120,7 @@ mod table;
 mod tidy;
 mod tls;
 mod tls_workers;
+mod top;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

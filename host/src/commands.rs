@@ -16,4 +16,5 @@ pub(crate) mod plain;
 pub(crate) mod replay;
 pub(crate) mod revisions;
 pub(crate) mod serve;
+pub(crate) mod top;
 pub(crate) mod wit;

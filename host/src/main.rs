@@ -15,7 +15,7 @@ use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
     BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, LogsArgs, NewArgs,
-    Parsed, PsArgs, ReplayArgs, ServeArgs, WitArgs, parse,
+    Parsed, PsArgs, ReplayArgs, ServeArgs, TopArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -29,7 +29,7 @@ use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
     build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, logs, new,
-    replay, revisions, serve, wit,
+    replay, revisions, serve, top, wit,
 };
 use crate::exit::{FAILED, FAULTED, USAGE};
 
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Replay(args)), .. } => run_replay(&args),
             Cli { command: Some(Command::Ps(args)), .. } => run_ps(&args),
             Cli { command: Some(Command::Status(args)), .. } => of_host(hosts::status(&args)),
+            Cli { command: Some(Command::Top(args)), .. } => run_top(&args),
             Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
             Cli { command: Some(Command::Logs(args)), .. } => run_logs(&args),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
@@ -231,6 +232,13 @@ fn run_ps(args: &PsArgs) -> ExitCode {
         tell(&format!("error: {reason}\n"));
     }
     if shown.silent.is_empty() { printed } else { ExitCode::from(FAILED) }
+}
+
+fn run_top(args: &TopArgs) -> ExitCode {
+    match top::run(args, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error, &error.hint()),
+    }
 }
 
 fn run_events(args: &EventsArgs) -> ExitCode {

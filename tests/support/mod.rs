@@ -12,6 +12,7 @@ pub mod hpack;
 pub mod http2;
 pub mod load;
 pub mod neighbours;
+pub mod pty;
 pub mod redis;
 pub mod run;
 pub mod server;

@@ -20,7 +20,7 @@ mod serve;
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
     DrainArgs, EventsArgs, HostArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScaleArgs,
-    ScheduleArgs, ScheduleCommand, StopArgs,
+    ScheduleArgs, ScheduleCommand, StopArgs, TopArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
@@ -90,6 +90,8 @@ pub enum Command {
 Without --json it shows the apps and workers; with it, all that the admin page's /status has, stores and schedules too.
 Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Status(HostArgs),
+    /// Show on a screen what hosts that run do, as they do it.
+    Top(TopArgs),
     /// Show what has happened to a host that runs.
     Events(EventsArgs),
     /// Show the log of a host that runs, from where it goes.

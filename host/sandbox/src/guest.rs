@@ -290,7 +290,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::call::Call;
-    use super::super::memory::AppMemory;
+    use super::super::memory::{AppMemory, MemoryCount};
     use super::super::prepare::{compiled_as_in_test, compiled_in_test};
     use super::super::relief::{MemoryLack, MemoryRelief, relieved_by};
     use super::super::testing::app_of_test;
@@ -515,8 +515,11 @@ pub(super) mod tests {
     #[test]
     fn an_instance_at_rest_may_be_dropped_within_the_growth_of_another() -> Outcome {
         let host = Host::new(64 << 20)?;
-        let leaked = || &*Box::leak(Box::<AtomicU64>::default());
-        let (used_bytes, share_bytes, apps_with_memory) = (leaked(), leaked(), leaked());
+        fn leaked<T: Default>() -> &'static T {
+            Box::leak(Box::default())
+        }
+        let (used_bytes, share_bytes, apps_with_memory) =
+            (leaked::<MemoryCount>(), leaked::<MemoryCount>(), leaked::<AtomicU64>());
         let context = |app| {
             let (max_bytes, (pulse, ticker)) = (u64::MAX, host.context.pulse());
             let own =
@@ -550,7 +553,7 @@ pub(super) mod tests {
                 assert_eq!(fault.kind, expected, "{}", fault.detail);
                 assert!(let_go.0.borrow().is_none());
                 drop((growing, kept));
-                assert_eq!([used_bytes, share_bytes, apps_with_memory].map(|count| count.load(Relaxed)), [0; 3]);
+                assert_eq!([used_bytes.get(), share_bytes.get(), apps_with_memory.load(Relaxed)], [0; 3]);
             }
         }
         Ok(())

@@ -65,7 +65,7 @@ pub use fault::{Fault, FaultKind, TrapFrame};
 pub use found::{Found, look_up};
 pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::{Instance, InstanceRecord};
-pub use memory::{AppMemory, MemoryBudget};
+pub use memory::{AppMemory, MemoryBudget, MemoryCount};
 pub use meter::{CallChain, SERVICE_DEPTH_MAX};
 pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
 pub use outbound::{CallerLeft, NoServices, ServiceAnswer, ServiceCall, ServicePieces, Services, charged};

@@ -33,11 +33,13 @@ counters! {
         /// Workers on which the app is down after faults in a row
         down: Flag => Gauge "down", "down", [count] of apps;
         /// Responses, by class of status
-        responses: [Count; 6] => Counter "responses", -, [by "class": CLASSES];
+        responses: [Count; 6] => Counter "responses", "responses", [by "class": CLASSES];
         /// Time from a request's headers to the end of its response
-        latency: Durations => Histogram "request_duration_seconds", -, [durations];
+        latency: Durations => Histogram "request_duration_seconds", "latency_us", [durations];
         /// Requests being served
         in_flight: Level => Gauge "requests_in_flight", "in_flight", [count];
+        /// Requests that wait for an instance
+        waiting: Level => Gauge "requests_waiting", "waiting", [count];
         /// Requests whose client left before the whole response
         client_left: Count => Counter "clients_left", "client_left", [count];
         /// Requests that waited for an instance
@@ -123,6 +125,12 @@ counters! {
         down: Flag;
         /// The thread's number in the operating system, 0 before it runs.
         thread: AtomicU64;
+        /// When it began to run, in microseconds of the clock that all processes share (`CLOCK_MONOTONIC`).
+        began_us: AtomicU64;
+        /// The CPU time that it had used when that was read last, in microseconds. Written by whoever shows it.
+        cpu_read_us: AtomicU64;
+        /// CPU time of threads or processes that the worker had before. Written by whoever shows it.
+        cpu_before_us: AtomicU64;
         /// Whether a thread runs and takes connections.
         listening: Flag;
     }

@@ -1,4 +1,5 @@
-//! Commands for hosts that run: `ps`, `status`, `reload`, `restart`, `scale`, `drain`, `stop`, `schedule`. They find hosts by their control sockets.
+//! Commands for hosts that run, besides `top`, `events` and `logs`: `ps`, `status`, `reload`, `restart`, `scale`, `drain`, `stop`,
+//! `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -63,6 +64,9 @@ pub(crate) enum HostCommandError {
     /// What it answered cannot be printed.
     #[error("standard output: {0}")]
     Output(std::io::Error),
+    /// There is no screen to show it on.
+    #[error("standard output is no terminal that a screen can be shown on: {0}")]
+    NoScreen(String),
 }
 
 impl HostCommandError {
@@ -77,6 +81,7 @@ impl HostCommandError {
             Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
             Self::Strange(_) => "see its log",
             Self::Output(_) => "see where it is written to",
+            Self::NoScreen(_) => "`wasmhost top --json` prints a sample for programs, `wasmhost status` what hosts do; in a terminal, see its TERM",
         }
         .to_owned()
     }
@@ -89,20 +94,30 @@ pub(super) struct RunningHost {
 }
 
 /// Those that run; and those that gave no answer.
-fn running() -> (Vec<RunningHost>, Vec<String>) {
+fn running() -> (Vec<RunningHost>, Vec<HostCommandError>) {
     let (mut running, mut silent) = (Vec::new(), Vec::new());
     for host in hosts() {
         match status_of(&host) {
             Ok(status) => running.push(RunningHost { host, status }),
             // It was killed: the next host of this name removes what it left.
             Err(HostCommandError::Control(ControlError::Gone(_))) => {}
-            Err(error) => silent.push(error.to_string()),
+            Err(error) => silent.push(error),
         }
     }
     (running, silent)
 }
 
-fn status_of(host: &FoundHost) -> Result<Value, HostCommandError> {
+/// All hosts that answer.
+pub(super) fn all() -> Result<Vec<FoundHost>, HostCommandError> {
+    let (running, silent) = running();
+    if running.is_empty() {
+        return Err(silent.into_iter().next().unwrap_or(HostCommandError::None));
+    }
+    Ok(running.into_iter().map(|running| running.host).collect())
+}
+
+/// What a host says of itself.
+pub(super) fn status_of(host: &FoundHost) -> Result<Value, HostCommandError> {
     let status = json(&ask(host, Method::GET, "/status", PATIENCE)?)?;
     if status.is_object() { Ok(status) } else { Err(HostCommandError::Strange("no status".to_owned())) }
 }
@@ -182,6 +197,7 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 /// `wasmhost ps`.
 pub(crate) fn ps(args: &PsArgs) -> HostsShown {
     let (running, silent) = running();
+    let silent = silent.iter().map(ToString::to_string).collect();
     if args.json {
         let all: Vec<Value> = running
             .into_iter()
@@ -261,20 +277,12 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<HostShown, HostCommandError> {
     if let Some(app) = &args.app {
         return reload_app(&host, app, args.host.json);
     }
-    let answer = ask(&host, Method::POST, "/reload", RELOAD_PATIENCE)?;
-    if !matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT) {
-        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
-    }
-    let outcome = json(&answer)?;
-    let failed = outcome["failed"].as_bool().unwrap_or(true);
+    let outcome = reload_of(&host)?;
+    let failed = has_failed(&outcome);
     if args.host.json {
         return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
     }
-    let mut text = format!(
-        "{}: {}\n",
-        host.name,
-        if failed { "the reload failed, in whole or in part; see its log" } else { "reloaded" }
-    );
+    let mut text = format!("{}: {}\n", host.name, reload_told(failed));
     for app in list_of(&outcome, "apps") {
         text.push_str(&format!(
             "  {}: {}\n    hint: {}\n",
@@ -286,23 +294,52 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<HostShown, HostCommandError> {
     Ok(HostShown { text, failed })
 }
 
+/// Has a host reload, and waits for the outcome.
+pub(super) fn reload_of(host: &FoundHost) -> Result<Value, HostCommandError> {
+    let answer = ask(host, Method::POST, "/reload", RELOAD_PATIENCE)?;
+    if !matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT) {
+        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+    }
+    json(&answer)
+}
+
+/// Whether something of a reload failed.
+pub(super) fn has_failed(outcome: &Value) -> bool {
+    outcome["failed"].as_bool().unwrap_or(true)
+}
+
+/// What came of a reload, in words.
+pub(super) fn reload_told(failed: bool) -> &'static str {
+    if failed { "the reload failed, in whole or in part; see its log" } else { "reloaded" }
+}
+
+/// Has a host replace a worker, or all, and waits until the last one listens. Which were replaced.
+pub(super) fn restart_of(host: &FoundHost, worker: Option<u16>) -> Result<Value, HostCommandError> {
+    let path = worker.map_or_else(|| "/restart".to_owned(), |worker| format!("/workers/{worker}/restart"));
+    let answer = ask(host, Method::POST, &path, RESTART_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+    }
+    json(&answer)
+}
+
+/// What came of a restart, in words.
+pub(super) fn restart_told(outcome: &Value) -> String {
+    let workers: Vec<String> = list_of(outcome, "restarted").iter().map(Value::to_string).collect();
+    format!("restarted {}", workers.join(", "))
+}
+
 /// `wasmhost restart`.
 ///
 /// # Errors
 /// When there is no such host or worker, or the host gives no answer.
 pub(crate) fn restart(args: &RestartArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
-    let path = args.worker.map_or_else(|| "/restart".to_owned(), |worker| format!("/workers/{worker}/restart"));
-    let answer = ask(&host, Method::POST, &path, RESTART_PATIENCE)?;
-    if answer.status != StatusCode::OK {
-        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
-    }
-    let outcome = json(&answer)?;
+    let outcome = restart_of(&host, args.worker)?;
     if args.host.json {
         return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
     }
-    let workers: Vec<String> = list_of(&outcome, "restarted").iter().map(Value::to_string).collect();
-    Ok(HostShown { text: format!("{}: restarted {}\n", host.name, workers.join(", ")), failed: false })
+    Ok(HostShown { text: format!("{}: {}\n", host.name, restart_told(&outcome)), failed: false })
 }
 
 /// `wasmhost scale`.

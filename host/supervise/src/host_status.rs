@@ -124,6 +124,8 @@ pub struct AppRow {
     pub revisions: Vec<(u64, &'static str)>,
     /// How often it was loaded.
     pub loads: u64,
+    /// Since when it has been in this state and revision. [`HostStatus`] sets it.
+    pub since: Option<Instant>,
     /// Workers that cannot serve it yet as it was loaded last.
     pub behind: Vec<u16>,
     /// Why it could not be loaded the last time, and a way out.
@@ -331,12 +333,13 @@ impl HostStatus {
         let before = state.apps.get(&app);
         let failed_loads = before.map_or(0, |before| before.failed_loads) + u64::from(has_failed);
         let told = |row: &AppRow| (row.state, row.revision);
+        let since = before.filter(|before| told(before) == told(&row)).and_then(|before| before.since);
         let is_news = has_failed || before.map(told) != Some(told(&row));
         let event = is_news.then(|| {
             let error = row.error.as_ref().map(|(error, _)| shortened(error.clone()));
             HostEvent::App { app: row.name.clone(), state: row.state, revision: row.revision, error }
         });
-        state.apps.insert(app, AppRow { failed_loads, ..row });
+        state.apps.insert(app, AppRow { failed_loads, since: since.or_else(|| Some(Instant::now())), ..row });
         drop(state);
         if let Some(event) = event {
             self.events.note(&event);

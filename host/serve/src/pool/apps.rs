@@ -228,6 +228,7 @@ impl WorkerApps {
         if self.seen.borrow_mut().insert(id) {
             // What a worker that died left there went with it.
             metrics.in_flight.set(0);
+            metrics.waiting.set(0);
             metrics.instances.set(0);
             metrics.down.set(false);
         }

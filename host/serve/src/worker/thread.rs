@@ -11,11 +11,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc};
 
-use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_base::quota::Quota;
 use wasmhost_base::woken::when_woken;
+use wasmhost_base::{cpu_clock, heap};
 use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 
@@ -80,6 +80,7 @@ pub fn run_in(
     let metrics = &setup.scoreboard.metrics;
     let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
     metrics.thread.store(thread.into(), Relaxed);
+    metrics.began_us.store(cpu_clock::now_us(), Relaxed);
     let apps = OnceCell::new();
     let serving = serve(setup, events, thread.into(), connections, orders, &apps);
     let outcome = caught(|| runtime.block_on(serving));
@@ -124,7 +125,7 @@ async fn serve(
         cpu: Rc::clone(&cpu),
         bounds: WorkerBounds::default(),
         sandbox,
-        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &scoreboard.memory_bytes),
+        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory, &scoreboard.memory),
         scoreboard,
         host,
         sleep_after: config.app_idle_timeout,

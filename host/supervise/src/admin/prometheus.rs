@@ -14,9 +14,10 @@ use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, DurationsSum, HostFigures, LATENCY_BOUNDS, MetricKind, MetricRow, MetricValue, Shows,
     WorkerFigures,
 };
+use wasmhost_serve::scoreboard::SharedByWorkers;
 
 use super::figures::Sums;
-use super::table::{Family, OF_APP, OF_HOST, OF_WORKER};
+use super::table::{Family, OF_APP, OF_HOST, OF_SHARED, OF_WORKER};
 use crate::host_status::{AppRow, HostStatus, Presence};
 
 /// Media type of the format (OpenMetrics 1.0).
@@ -69,9 +70,11 @@ impl MetricsSnapshot {
             rows_of_workers.clone().map(|((number, _), row)| of_worker(*number, row.group.as_deref())).collect();
         let mut rows = host_status.apps();
         // (Those that are gone are in the sums only.)
-        let apps = touched.iter().zip(&sums.of_apps).filter_map(|(id, figures)| Some((rows.remove(id)?, figures)));
-        let apps: Vec<(AppRow, &AppFigures)> = apps.take(APPS_SHOWN_MAX).collect();
-        let name = |(app, _): &(AppRow, &AppFigures)| vec![("app", app.name.clone())];
+        let shared = &host_status.scoreboard.apps;
+        let apps = touched.iter().zip(&sums.of_apps);
+        let apps = apps.filter_map(|(id, figures)| Some((rows.remove(id)?, figures, shared.get(id.index())?)));
+        let apps: Vec<(AppRow, &AppFigures, &SharedByWorkers)> = apps.take(APPS_SHOWN_MAX).collect();
+        let name = |(app, ..): &(AppRow, &AppFigures, &SharedByWorkers)| vec![("app", app.name.clone())];
 
         let mut shown = Self(Vec::new());
         for row in AppFigures::ROWS {
@@ -89,9 +92,10 @@ impl MetricsSnapshot {
                 .cloned()
                 .zip(rows_of_workers)
                 .filter(|(_, ((_, presence), _))| *presence == Presence::Wanted)
-                .map(|(labels, (_, row))| (labels, &row.scoreboard.metrics)),
+                .map(|(labels, (_, row))| (labels, row.scoreboard)),
         );
         shown.each("app", OF_APP, apps.iter().map(|app| (name(app), &app.0)));
+        shown.each("app", OF_SHARED, apps.iter().map(|app| (name(app), app.2)));
         shown.one(AcceptingFigures::ROWS, &sums.accepting);
         shown.one(HostFigures::ROWS, &sums.host);
         shown.one(OF_HOST, host_status);

@@ -10,11 +10,13 @@ use serde::ser::{SerializeMap, Serializer};
 use wasmhost_base::log::LogDestination;
 use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::{
-    AcceptingFigures, AppFigures, HostFigures, MetricRow, MetricValue, Shows, WorkerFigures, WorkerMetrics,
+    AcceptingFigures, AppFigures, DurationsSum, HostFigures, LATENCY_BOUNDS, MetricRow, MetricValue, Shows,
+    WorkerFigures,
 };
+use wasmhost_serve::scoreboard::{Scoreboard, SharedByWorkers};
 
 use super::figures::Sums;
-use super::table::{OF_APP, OF_HOST, OF_WORKER};
+use super::table::{OF_APP, OF_HOST, OF_SHARED, OF_WORKER};
 use crate::host_status::{AppRow, HostStatus, Presence, WorkerRow};
 use crate::schedules::{LastRun, ScheduleRow};
 
@@ -81,7 +83,7 @@ impl<'a> WorkerStatus<'a> {
         };
         let thread = metrics.thread.load(Relaxed);
         let requests = of_requests.requests();
-        Self { worker, group, state, thread, requests, metrics: MetricsOfWorker(metrics, figures, of_requests) }
+        Self { worker, group, state, thread, requests, metrics: MetricsOfWorker(scoreboard, figures, of_requests) }
     }
 }
 
@@ -120,7 +122,7 @@ struct OfApp<'a> {
 }
 
 impl<'a> OfApp<'a> {
-    fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
+    fn of(app: &'a AppRow, figures: Option<(&'a AppFigures, &'a SharedByWorkers)>) -> Self {
         let AppRow {
             name,
             group,
@@ -150,8 +152,10 @@ impl<'a> OfApp<'a> {
             behind,
             revisions: revisions.iter().copied().collect(),
             schedules: schedules.iter().map(OfSchedule::of).collect(),
-            counts: figures
-                .map(|figures| CountsOfApp { requests: figures.requests(), metrics: MetricsOfApp(app, figures) }),
+            counts: figures.map(|(figures, shared)| CountsOfApp {
+                requests: figures.requests(),
+                metrics: MetricsOfApp(app, figures, shared),
+            }),
         }
     }
 }
@@ -222,10 +226,23 @@ struct CountsOfApp<'a> {
 struct OfHost<'a>(&'a HostStatus, &'a Sums);
 
 /// The metrics of a worker that the page shows.
-struct MetricsOfWorker<'a>(&'a WorkerMetrics, &'a WorkerFigures, &'a AppFigures);
+struct MetricsOfWorker<'a>(&'a Scoreboard, &'a WorkerFigures, &'a AppFigures);
 
 /// The metrics of an app that the page shows.
-struct MetricsOfApp<'a>(&'a AppRow, &'a AppFigures);
+struct MetricsOfApp<'a>(&'a AppRow, &'a AppFigures, &'a SharedByWorkers);
+
+/// How often something took so long: by the upper bound of the time in microseconds. `inf`: longer. Empty where nothing was counted.
+struct Buckets<'a>(&'a DurationsSum);
+
+impl Serialize for Buckets<'_> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds are whole microseconds")]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bounds = LATENCY_BOUNDS.into_iter().map(|seconds| ((seconds * 1e6).round() as u64).to_string());
+        let counted = bounds.chain(["inf".to_owned()]).zip(self.0.buckets);
+        let is_empty = self.0.buckets.iter().all(|count| *count == 0);
+        serializer.collect_map(counted.filter(|_| !is_empty))
+    }
+}
 
 /// Writes those metrics that have a field.
 fn write<'r, M: SerializeMap, Of: 'static>(
@@ -239,8 +256,8 @@ fn write<'r, M: SerializeMap, Of: 'static>(
             (Some(field), Shows::By(_, counts)) => {
                 map.serialize_entry(field, &counts(of).into_iter().collect::<BTreeMap<_, _>>())?;
             }
-            // (A histogram is for programs that make graphs.)
-            (Some(_), Shows::Durations(_)) | (None, _) => {}
+            (Some(field), Shows::Durations(sum)) => map.serialize_entry(field, &Buckets(sum(of)))?,
+            (None, _) => {}
         }
     }
     Ok(())
@@ -259,21 +276,22 @@ impl Serialize for OfHost<'_> {
 
 impl Serialize for MetricsOfWorker<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(metrics, worker, of_requests) = self;
+        let Self(scoreboard, worker, of_requests) = self;
         let mut map = serializer.serialize_map(None)?;
         write(&mut map, AppFigures::ROWS.iter().filter(|row| !row.is_of_apps), *of_requests)?;
         write(&mut map, WorkerFigures::ROWS, *worker)?;
-        write(&mut map, OF_WORKER, *metrics)?;
+        write(&mut map, OF_WORKER, *scoreboard)?;
         map.end()
     }
 }
 
 impl Serialize for MetricsOfApp<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(app, figures) = self;
+        let Self(app, figures, shared) = self;
         let mut map = serializer.serialize_map(None)?;
         write(&mut map, AppFigures::ROWS, *figures)?;
         write(&mut map, OF_APP, *app)?;
+        write(&mut map, OF_SHARED, *shared)?;
         map.end()
     }
 }
@@ -291,7 +309,10 @@ pub(super) fn render(host_status: &HostStatus) -> String {
     wasmhost_base::inject::panic_at("status");
     let (rows, touched) = (host_status.apps(), host_status.touched());
     let sums = Sums::of(host_status, &touched);
-    let of_apps: HashMap<_, _> = touched.into_iter().zip(&sums.of_apps).collect();
+    let shared = &host_status.scoreboard.apps;
+    let of_apps = touched.into_iter().zip(&sums.of_apps);
+    let of_apps: HashMap<_, _> =
+        of_apps.filter_map(|(id, figures)| Some((id, (figures, shared.get(id.index())?)))).collect();
     let only = rows.values().next().filter(|_| host_status.is_single()).map(|app| Only {
         component: app.component.clone(),
         wasi: app.wasi.clone(),

@@ -150,7 +150,7 @@ fn load(
     let trial = Trial {
         sandbox: Sandbox::new(config, 1, Ticker::start()?, services),
         among_others: config.source.is_some(),
-        budget: budget(config, &host.memory_bytes, &own.memory_bytes),
+        budget: budget(config, &host.memory, &own.memory),
         pulse: &own.pulse,
     };
     let loaded = artifact.and_then(|artifact| {
