@@ -139,7 +139,7 @@ impl<B: Backend> Apps<B> {
         Loaded { wasi, isolation, code, guest }: Loaded<B>,
     ) -> Option<(Served, Vec<Tell<B::Guest>>)> {
         let served = self.book.served(id, with, (wasi, isolation, code))?;
-        let number = self.book.get(id).map_or(0, |record| record.loads());
+        let number = self.book.get(id).map_or(0, |record| record.times_loaded());
         // (One that gets a share only is given up instead.)
         let watched_for = served.before.and(with.rollback.window).filter(|_| !served.is_canary);
         let tag = RevisionTag { number, watched_for, is_canary: served.is_canary };

@@ -14,8 +14,8 @@ use tokio::runtime::LocalRuntime;
 use wasmhost_base::heap;
 use wasmhost_config::{App, Config};
 use wasmhost_sandbox::{
-    AppBounds, Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, MemoryCount, PulseCells, Sandbox,
-    StoredCode, WasiVersion,
+    AppBounds, Artifact, Fault, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, MemoryCount, PulseCells,
+    Sandbox, StoredCode, WasiVersion,
 };
 use wasmhost_serve::worker::thread::event_loop;
 
@@ -161,7 +161,7 @@ fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial, runtime: Option<Lo
     let pulse = ticker.watch_pulse(trial.pulse);
     let context =
         InstanceContext::new(0, pulse, Arc::clone(ticker), budget, app, (&Rc::default(), 0), AppBounds::alone());
-    let tried = runtime.block_on(async {
+    let tried: Result<_, Fault> = runtime.block_on(async {
         let mut instance = guest.instantiate(&context, None).await?;
         let path = app.probe.path.as_deref();
         Ok(match path {

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use wasmhost_base::file_watch::{self, Snapshot, next_change};
+use wasmhost_base::file_watch::{self, next_change};
 use wasmhost_base::log::DEV;
 use wasmhost_config::Development;
 use wasmhost_serve::development::Notice;

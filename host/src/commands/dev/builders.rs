@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use wasmhost_base::file_watch;
+use wasmhost_base::file_watch::{self, next_change};
 use wasmhost_base::log::DEV;
 use wasmhost_config::{App, Config, Development, Source, machine, read_apps_again};
 use wasmhost_sandbox::capabilities;

@@ -19,7 +19,7 @@ use wasmhost_serve::worker::WorkerId;
 
 pub(crate) use self::record::{AppState, LoadFailure, Record, Revision};
 use self::record::{RETRY, Work};
-pub(crate) use self::rollback::{KeptState, RolledBack};
+pub(crate) use self::rollback::RolledBack;
 use super::difference::with_routes_of;
 
 /// Loads at once. A compiler takes all cores that it finds, so that more would take longer each.

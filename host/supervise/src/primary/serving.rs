@@ -324,7 +324,7 @@ impl<B: Backend> Primary<B> {
             isolation: revision.map(|revision| revision.isolation.clone()).unwrap_or_default(),
             revision: revision.map_or(0, |revision| revision.number),
             revisions: record.revisions().into_iter().map(|(number, state)| (number, state.name())).collect(),
-            loads: record.loads(),
+            loads: record.times_loaded(),
             since: None,
             stores: app.grants.stores.iter().map(|grant| (grant.name.clone(), grant.store.clone())).collect(),
             databases: app.grants.databases.iter().map(|grant| (grant.name.clone(), grant.database.clone())).collect(),

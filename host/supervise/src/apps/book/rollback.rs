@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmhost_config::{App, AppId};
+use wasmhost_config::AppId;
 use wasmhost_serve::worker::WorkerId;
 
 use super::Book;
@@ -105,7 +105,7 @@ impl<C> Record<C> {
     }
 
     /// Loads that worked.
-    pub(crate) fn loads(&self) -> u64 {
+    pub(crate) fn times_loaded(&self) -> u64 {
         self.loads
     }
 
@@ -216,7 +216,7 @@ impl<C: Clone + PartialEq> Book<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_config::RollbackRules;
+    use wasmhost_config::{App, RollbackRules};
     use wasmhost_sandbox::LoadError;
 
     const APP: AppId = AppId(1);
