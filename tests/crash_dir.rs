@@ -280,15 +280,15 @@ fn known_secrets_are_replaced_in_what_the_guest_wrote() -> TestResult {
         let folder = Folder::new(&file(kind, "", &apps))?;
         fs::write(folder.path().join("key"), "tulip-4711\n")?;
         let server = folder.serve(&[]);
-        ask_until_loaded(server.address, "a.test", "/tulip-4711/x/rose-0815/");
+        ask_until_loaded(server.address, "a.test", "/x/tulip-4711/rose-0815/");
         let found = bundle_of(&folder.path().join("crashes"), "trap", "a");
         let bundle = read(&found);
         assert_eq!(
             bundle["stderr"]["text"].as_str().map(|text| text.trim_end_matches('\0')),
-            Some("/[KEY]/x/[NAME]/"),
+            Some("/x/[KEY]/[NAME]/"),
             "{bundle}"
         );
-        assert_eq!(bundle["requests"][0]["target"], "/[KEY]/x/[NAME]/");
+        assert_eq!(bundle["requests"][0]["target"], "/x/[KEY]/[NAME]/");
         let written = fs::read_to_string(&found)?;
         assert!(!written.contains("tulip-4711") && !written.contains("rose-0815"), "{written}");
     }
