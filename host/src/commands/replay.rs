@@ -3,6 +3,7 @@
 mod shown;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -95,7 +96,9 @@ pub(crate) fn prepare(args: &ReplayArgs) -> Result<PreparedReplay, ReplayCommand
         return Ok(PreparedReplay { bundle, name, is_json, requests: Vec::new(), config: None, component, log: None });
     }
     let config = build_for_replay(&component, &args.settings.0, &bundle.settings, (capabilities(), machine()));
-    let config = config.map_err(ReplayCommandError::Usage)?;
+    let mut config = config.map_err(ReplayCommandError::Usage)?;
+    // The log names it so.
+    config.apps.iter_mut().for_each(|app| Arc::make_mut(app).name.clone_from(&bundle.app));
     let mut mistakes = Vec::new();
     let mut wrong = |place: &str, reason: String| {
         mistakes.push(Mistake { place: place.to_owned(), app: None, reason });
