@@ -21,8 +21,8 @@ use wasmhost_sandbox::{
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, PerClient, Permit};
 use wasmhost_serve::worker::{
-    FaultReport, InstanceFault, Listeners, Peer, ReplayedAnswer, ReplayedRequest, Stage, Supply, ThreadHandle,
-    WorkerEvent, WorkerId, WorkerSetup, orders,
+    FaultReport, InstanceFault, Listeners, Peer, ReplayedAnswer, ReplayedRequest, RevisionTag, Stage, Supply,
+    ThreadHandle, WorkerEvent, WorkerId, WorkerSetup, orders,
 };
 
 /// Events of the worker that may wait.
@@ -190,7 +190,7 @@ impl Replay {
             admission: Admission::new(EVENTS_MAX, PerClient::Unbounded),
         };
         let table = AppTable::new([Listed { id: request.app, born: 0, app: Arc::clone(&self.app) }]);
-        let supplies = BTreeMap::from([(request.app, Supply::Guest(Arc::clone(&self.guest)))]);
+        let supplies = BTreeMap::from([(request.app, Supply::Guest(Arc::clone(&self.guest), RevisionTag::default()))]);
         let orders = orders(Arc::new(table), Stage::Serve, supplies);
         let worker = ThreadHandle::start(setup, events, orders).map_err(system("start a thread"))?;
         let mut seen = VecDeque::new();

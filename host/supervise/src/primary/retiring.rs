@@ -73,7 +73,7 @@ impl<B: Backend> Primary<B> {
             let wear = Wear {
                 age: now.duration_since(beginning.at),
                 requests: self.requests_of(place).saturating_sub(beginning.requests),
-                memory_bytes: place.scoreboard.memory_bytes.load(Relaxed),
+                memory_bytes: place.scoreboard.memory.get(),
                 share: beginning.share,
             };
             Some((place.id, reached(&self.config.worker_limits, &wear)?))
