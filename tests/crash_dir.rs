@@ -109,10 +109,10 @@ fn each_kind_of_fault_leaves_a_bundle_and_its_replay_faults_in_the_same_way() ->
             let bundle = read(&found);
             assert_eq!(
                 (&bundle["app"], &bundle["fault"]["kind"]),
-                (&app.into(), &fault.into()),
+                (&(*app).into(), &(*fault).into()),
                 "{kind} {path}: {bundle}"
             );
-            assert_eq!(bundle["requests"][0]["target"], path, "{bundle}");
+            assert_eq!(bundle["requests"][0]["target"], *path, "{bundle}");
             assert_eq!(bundle["settings"]["cpu-limit"], "200ms");
             // It is the one of the log, of the access log and of the events.
             let name = found.file_name().and_then(|name| name.to_str()).ok_or("a name")?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::capabilities::{VERSION, reader, value};
 use crate::groups::memory_of;
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload};
+use crate::support::apps::{Folder, app, ask_until_loaded, reload};
 use crate::support::server::words_of;
 use crate::support::{Connection, Server, TestResult, command, eventually, run};
 
