@@ -190,7 +190,10 @@ impl Replay {
             admission: Admission::new(EVENTS_MAX, PerClient::Unbounded),
         };
         let table = AppTable::new([Listed { id: request.app, born: 0, app: Arc::clone(&self.app) }]);
-        let supplies = BTreeMap::from([(request.app, Supply::Guest(Arc::clone(&self.guest), RevisionTag::default()))]);
+        let supplies = BTreeMap::from([(
+            request.app,
+            Supply::Guest(Arc::clone(&self.guest), RevisionTag { number: 1, ..RevisionTag::default() }),
+        )]);
         let orders = orders(Arc::new(table), Stage::Serve, supplies);
         let worker = ThreadHandle::start(setup, events, orders).map_err(system("start a thread"))?;
         let mut seen = VecDeque::new();

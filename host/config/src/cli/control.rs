@@ -63,7 +63,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 /// Flags of `wasmhost events`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A host keeps its last 1,000 events: of itself, workers (fork, online, listening, disconnect, exit, respawn), instances
+A host keeps its last 1,000 events: of itself, workers (fork, online, listening, disconnect, exit, respawn), instances \
 (fault), apps, reloads and certificates.
 Exit codes: 0 shown, 1 there is no such host, or it did not answer, or it ended while it was followed.")]
 pub struct EventsArgs {
@@ -81,7 +81,7 @@ pub struct EventsArgs {
 /// Flags of `wasmhost logs`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-wasmhost writes its log to standard error and to no file. This command reads the file that standard error goes to, or asks systemd's
+wasmhost writes its log to standard error and to no file. This command reads the file that standard error goes to, or asks systemd's \
 journal (journalctl). Where it goes to a terminal or another program, it says so.
 Exit codes: 0 shown, 1 it cannot be shown, or there is no such host, or it did not answer.")]
 pub struct LogsArgs {
@@ -113,9 +113,9 @@ pub struct ReloadArgs {
 /// Flags of `wasmhost rollback`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-New requests go to a revision that the host has kept (--revisions-kept), with the settings that it had; its routes and schedules
-stay as they are. `wasmhost status` shows the revisions. A reload that finds the component's file and the app's settings as they
-were does not bring the later revision back; `wasmhost reload --app` does, and so does every reload of a host that has only one
+New requests go to a revision that the host has kept (--revisions-kept), with the settings that it had; its routes and schedules \
+stay as they are. `wasmhost status` shows the revisions. A reload that finds the component's file and the app's settings as they \
+were does not bring the later revision back; `wasmhost reload --app` does, and so does every reload of a host that has only one \
 component.
 Exit codes: 0 the earlier revision is served, 1 there is none, or no such host or app.")]
 pub struct RollbackArgs {
@@ -148,7 +148,7 @@ pub struct PromoteArgs {
 /// Flags of `wasmhost restart`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Replaces one worker after another, while the others serve: it takes no more connections, finishes its requests within
+Replaces one worker after another, while the others serve: it takes no more connections, finishes its requests within \
 --drain-timeout, and is started again. Clients lose no request. The component and the settings stay (see `wasmhost reload`).
 Exit codes: 0 all are replaced and listen, 1 there is no such host or worker, or it did not answer.")]
 pub struct RestartArgs {
@@ -163,8 +163,8 @@ pub struct RestartArgs {
 /// Flags of `wasmhost scale`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-New workers take connections as soon as they listen. Those that leave take no more, and finish their requests within
---drain-timeout: clients lose no request. --workers-max of the host is the most. A restart of the host forgets the number;
+New workers take connections as soon as they listen. Those that leave take no more, and finish their requests within \
+--drain-timeout: clients lose no request. --workers-max of the host is the most. A restart of the host forgets the number; \
 `workers` in its wasmhost.toml does not, and a reload follows it when it changes.
 Exit codes: 0 the number is reached, 1 it was refused, or there is no such host, or it did not answer.")]
 pub struct ScaleArgs {
@@ -182,7 +182,7 @@ pub struct ScaleArgs {
 /// Flags of `wasmhost drain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-/readyz answers 503 from then on, so that balancers that ask it take the host out. Whatever comes all the same is served. When
+/readyz answers 503 from then on, so that balancers that ask it take the host out. Whatever comes all the same is served. When \
 `wasmhost status` shows no more requests in flight, `wasmhost stop` loses none. --undo takes it back.
 Exit codes: 0 done, 1 there is no such host, or it did not answer.")]
 pub struct DrainArgs {
