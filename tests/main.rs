@@ -36,6 +36,7 @@ mod confinement;
 mod connections;
 mod control;
 mod counting;
+mod crash_dir;
 mod crowding;
 mod dashboard;
 mod debugging;
@@ -69,6 +70,7 @@ mod kv;
 mod languages;
 mod limits;
 mod loading;
+mod logs;
 mod low_ports;
 mod machine;
 mod monitoring;
@@ -95,6 +97,8 @@ mod reference;
 mod reload;
 mod reloading;
 mod restart;
+mod revisions;
+mod scale;
 mod schedules;
 mod secrets;
 mod service_manager;
@@ -118,6 +122,7 @@ mod table;
 mod tidy;
 mod tls;
 mod tls_workers;
+mod top;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

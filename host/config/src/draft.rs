@@ -12,8 +12,9 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    AdminAccess, AdminToken, App, Balance, CacheChoice, Capacity, Compilation, Compress, Config, Confine,
-    ControlSocket, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, WorkerKind,
+    AdminAccess, AdminToken, App, Balance, CacheChoice, CanaryRules, Capacity, Compilation, Compress, Config, Confine,
+    ControlSocket, CrashSettings, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe,
+    RollbackRules, WorkerKind, WorkerLimits,
 };
 use super::{env_file, parse};
 
@@ -67,6 +68,8 @@ pub(super) struct HostDraft {
     pub(super) config: Config,
     /// None: it follows from the apps ([`together::kind_of`](super::together::kind_of)).
     pub(super) worker_kind: Option<WorkerKind>,
+    /// None: it follows from the number of workers ([`together::workers_max`](super::together::workers_max)).
+    pub(super) workers_max: Option<u16>,
     pub(super) folder: Folder,
     environment: Arc<HostEnvironment>,
 }
@@ -78,9 +81,11 @@ impl HostDraft {
             apps: Vec::new(),
             listeners: Vec::new(),
             workers: u16::try_from(machine.cores).unwrap_or(MAX_WORKERS).clamp(1, MAX_WORKERS),
+            workers_max: 0,
             worker_kind: WorkerKind::default(),
             is_worker_kind_auto: false,
             worker_hang_timeout: None,
+            worker_limits: WorkerLimits::default(),
             balance: Balance::default(),
             trust_proxy: Vec::new(),
             drain_timeout: Duration::ZERO,
@@ -92,15 +97,17 @@ impl HostDraft {
             runtime_dir: machine.runtime.clone(),
             log: LogChoice::default(),
             access_log: false,
+            watch: false,
             confine: Confine::default(),
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
             stores: Vec::new(),
+            crashes: CrashSettings::default(),
             development: None,
             source: None,
         };
         let environment = Arc::new(machine.environment.clone());
-        Self { config, worker_kind: None, folder: Folder::current(), environment }
+        Self { config, worker_kind: None, workers_max: None, folder: Folder::current(), environment }
     }
 
     pub(super) fn admin_token(&mut self, text: &str) -> Result<(), String> {
@@ -196,6 +203,9 @@ impl AppDraft {
             capacity: Capacity::default(),
             limits: Limits::default(),
             grants: Grants::default(),
+            probe: Probe::default(),
+            rollback: RollbackRules::default(),
+            canary: CanaryRules::default(),
         };
         Self {
             app,
@@ -221,6 +231,10 @@ impl AppDraft {
     }
 
     pub(super) fn secret(&mut self, pair: &str) -> Result<(), String> {
+        if !pair.contains('=') {
+            // The text is not repeated: it may be the secret itself.
+            return Err("write `NAME=SOURCE`; `TOKEN=env:TOKEN` takes it from your variable of that name".to_owned());
+        }
         let (name, from) = parse::variable(pair)?;
         let source = SecretSource::parse(&from, |file| self.folder.path(file))?;
         self.app.grants.files.extend(source.file(&self.environment));

@@ -4,11 +4,13 @@
 
 mod apps;
 mod compilation;
+mod crashes;
 pub(crate) mod entry;
 mod grants;
 mod limits;
 mod outgoing;
 mod output;
+mod reloads;
 mod schedules;
 mod serving;
 mod stores;
@@ -21,8 +23,23 @@ pub(crate) use self::entry::Of;
 pub use self::entry::{Form, Setting, Takes};
 
 /// The host's own settings with a flag, by their headings.
-const GROUPS: &[Group] =
-    &[serving::GROUP, tls::GROUP, limits::GROUP, grants::GROUP, outgoing::GROUP, output::GROUP, compilation::GROUP];
+const GROUPS: &[Group] = &[
+    serving::GROUP,
+    tls::GROUP,
+    limits::GROUP,
+    grants::GROUP,
+    outgoing::GROUP,
+    reloads::GROUP,
+    output::GROUP,
+    crashes::GROUP,
+    compilation::GROUP,
+];
+
+/// The headings below which there are settings of apps.
+pub(crate) const HEADINGS_OF_APPS: [&str; 3] = [limits::GROUP.heading, grants::GROUP.heading, outgoing::GROUP.heading];
+
+/// The heading of what guests are granted.
+pub(crate) const GRANTS: &str = grants::GROUP.heading;
 
 /// The heading of the settings that compiling has.
 pub(crate) const COMPILATION: &str = compilation::GROUP.heading;

@@ -4,6 +4,7 @@
 
 #[macro_use]
 mod table;
+mod by_revision;
 mod cells;
 mod reasons;
 
@@ -12,8 +13,12 @@ use std::time::Duration;
 
 use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
 
+use self::by_revision::RevisionCells;
+pub use self::by_revision::{ByRevision, RevisionTally};
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, AdminRefusal, HandshakeFailure, Refused, Shed};
+pub use self::reasons::{
+    ACCEPT_ERRORS, ACME_OUTCOMES, AdminRefusal, HandshakeFailure, ROLLBACK_CAUSES, Refused, RetiredFor, Shed,
+};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -28,11 +33,13 @@ counters! {
         /// Workers on which the app is down after faults in a row
         down: Flag => Gauge "down", "down", [count] of apps;
         /// Responses, by class of status
-        responses: [Count; 6] => Counter "responses", -, [by "class": CLASSES];
+        responses: [Count; 6] => Counter "responses", "responses", [by "class": CLASSES];
         /// Time from a request's headers to the end of its response
-        latency: Durations => Histogram "request_duration_seconds", -, [durations];
+        latency: Durations => Histogram "request_duration_seconds", "latency_us", [durations];
         /// Requests being served
         in_flight: Level => Gauge "requests_in_flight", "in_flight", [count];
+        /// Requests that wait for an instance
+        waiting: Level => Gauge "requests_waiting", "waiting", [count];
         /// Requests whose client left before the whole response
         client_left: Count => Counter "clients_left", "client_left", [count];
         /// Requests that waited for an instance
@@ -71,8 +78,17 @@ counters! {
         guest_cpu_us: Count => Counter "guest_cpu_seconds", "guest_cpu_us", [micros];
         /// CPU time for compressing answers (--compress)
         compression_cpu_us: Count => Counter "compression_cpu_seconds", "compression_cpu_us", [micros];
+        /// Requests that a revision of the app has answered, or kept waiting until they were refused; of its last four revisions
+        revision_requests: ByRevision => Counter "revision_requests", "revision_requests", [by_revision] of apps;
+        /// Those of them that failed: with a status from 500 on, or broken off
+        revision_failures: ByRevision => Counter "revision_failures", "revision_failures", [by_revision] of apps;
+        /// Faults of guests, by the revision of the app
+        revision_faults: ByRevision => Counter "revision_faults", "revision_faults", [by_revision] of apps;
     }
-    beside {}
+    beside {
+        /// Which of the last requests failed, by revision.
+        revision_recent: ByRevision;
+    }
 }
 
 counters! {
@@ -109,6 +125,12 @@ counters! {
         down: Flag;
         /// The thread's number in the operating system, 0 before it runs.
         thread: AtomicU64;
+        /// When it began to run, in microseconds of the clock that all processes share (`CLOCK_MONOTONIC`).
+        began_us: AtomicU64;
+        /// The CPU time that it had used when that was read last, in microseconds. Written by whoever shows it.
+        cpu_read_us: AtomicU64;
+        /// CPU time of threads or processes that the worker had before. Written by whoever shows it.
+        cpu_before_us: AtomicU64;
         /// Whether a thread runs and takes connections.
         listening: Flag;
     }
@@ -132,10 +154,14 @@ counters! {
         reloads: AtomicU64 => Counter "reloads", "reloads", [count];
         /// Reloads that failed and changed nothing
         failed_reloads: AtomicU64 => Counter "failed_reloads", "failed_reloads", [count];
+        /// Times that the host went back from a revision of an app, by why
+        rollbacks: [AtomicU64; ROLLBACK_CAUSES.len()] => Counter "rollbacks", "rollbacks", [by "cause": ROLLBACK_CAUSES];
         /// Certificates that were ordered by ACME, by what came of it
         acme_orders: [AtomicU64; ACME_OUTCOMES.len()] => Counter "acme_orders", "acme_orders", [by "outcome": ACME_OUTCOMES];
         /// Times that the process of the databases ended, and was started again
         database_process_deaths: AtomicU64 => Counter "database_process_deaths", "database_process_deaths", [count];
+        /// Workers that were replaced because they had reached a limit (--worker-max-age and the like)
+        retired_workers: [AtomicU64; RetiredFor::ALL.len()] => Counter "retired_workers", "retired_workers", [by "reason": RetiredFor::ALL.map(RetiredFor::name)];
         /// Requests to the admin address that were refused, by reason
         admin_refusals: [AtomicU64; AdminRefusal::ALL.len()] => Counter "admin_refusals", "admin_refusals", [by "reason": AdminRefusal::ALL.map(AdminRefusal::name)];
     }
@@ -157,6 +183,27 @@ impl AppMetrics {
     /// Takes note of a fault.
     pub fn faulted(&self, kind: FaultKind) {
         self.faults[kind.index()].add_one();
+    }
+
+    /// How revisions of the app have fared.
+    pub(crate) fn revisions(&self) -> RevisionCells<'_> {
+        RevisionCells {
+            requests: &self.revision_requests,
+            failures: &self.revision_failures,
+            faults: &self.revision_faults,
+            recent: &self.revision_recent,
+        }
+    }
+
+    /// How a revision of the app has fared.
+    pub fn tally(&self, revision: u64) -> RevisionTally {
+        self.revisions().tally(revision)
+    }
+
+    /// The faults that were counted, by kind.
+    pub fn faults(&self) -> impl Iterator<Item = (FaultKind, u64)> {
+        let kinds = FaultKind::ALL.into_iter().zip(&self.faults);
+        kinds.map(|(kind, count)| (kind, count.get())).filter(|(_, count)| *count > 0)
     }
 
     /// Takes note of a refusal.

@@ -5,6 +5,8 @@
 mod apps;
 mod codel;
 mod common;
+mod fallback;
+mod faults;
 mod health;
 mod holders;
 mod instances;
@@ -24,5 +26,5 @@ pub(crate) use self::common::{Common, PoolNotice};
 pub(crate) use self::holders::Holder;
 pub(crate) use self::instances::Pool;
 pub(crate) use self::lease::Lease;
-pub use self::supply::Supply;
+pub use self::supply::{RevisionTag, Supply};
 pub(crate) use self::take::Refusal;

@@ -7,7 +7,6 @@ mod builder;
 mod builders;
 mod error;
 mod make;
-mod watch;
 
 use std::io::ErrorKind;
 use std::path::Path;

@@ -72,8 +72,21 @@ pub(crate) trait Commands: 'static {
 pub(crate) enum AdminCommand {
     /// To read the file of settings, or load the component, again.
     Reload,
+    /// To load the component of this app again.
+    ReloadApp(String),
+    /// To go back to this revision of an app, or to the latest good one before that which is served.
+    RollBack(String, Option<u64>),
+    /// To give all requests of this app to its new revision.
+    Promote(String),
     /// To replace this worker, or all of them.
     Restart(Option<u16>),
+    /// To have so many workers, of this group or of those that take connections.
+    Scale(u16, Option<String>),
+    /// To say that it is not ready, or as it is again.
+    Drain {
+        /// As it is again.
+        is_undone: bool,
+    },
     /// To run this schedule (the second) of this app (the first) now.
     RunSchedule(String, String),
     /// To stop as after `SIGTERM`.
@@ -134,11 +147,29 @@ impl Answerer {
         };
         let command = match (asks, &*parts) {
             (RouteAsks::Reload, _) => AdminCommand::Reload,
+            (RouteAsks::ReloadApp, [app]) => AdminCommand::ReloadApp((*app).to_owned()),
+            (RouteAsks::RollBack, [app]) => AdminCommand::RollBack((*app).to_owned(), None),
+            (RouteAsks::RollBackTo, [app, revision]) => match revision.parse() {
+                Ok(revision) => AdminCommand::RollBack((*app).to_owned(), Some(revision)),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::Promote, [app]) => AdminCommand::Promote((*app).to_owned()),
             (RouteAsks::Restart, _) => AdminCommand::Restart(None),
             (RouteAsks::RestartWorker, [worker]) => match worker.parse() {
                 Ok(worker) => AdminCommand::Restart(Some(worker)),
                 Err(_) => return nothing(),
             },
+            (RouteAsks::Scale, [workers]) => match workers.parse() {
+                Ok(workers) => AdminCommand::Scale(workers, None),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::ScaleGroup, [workers, group]) => match workers.parse() {
+                Ok(workers) => AdminCommand::Scale(workers, Some((*group).to_owned())),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::Drain | RouteAsks::UndoDrain, _) => {
+                AdminCommand::Drain { is_undone: asks == RouteAsks::UndoDrain }
+            }
             (RouteAsks::RunSchedule, [app, schedule]) => {
                 AdminCommand::RunSchedule((*app).to_owned(), (*schedule).to_owned())
             }
@@ -214,8 +245,16 @@ impl Answerer {
             | RouteAsks::Live
             | RouteAsks::Plots
             | RouteAsks::Reload
+            | RouteAsks::ReloadApp
+            | RouteAsks::RollBack
+            | RouteAsks::RollBackTo
+            | RouteAsks::Promote
             | RouteAsks::Restart
             | RouteAsks::RestartWorker
+            | RouteAsks::Scale
+            | RouteAsks::ScaleGroup
+            | RouteAsks::Drain
+            | RouteAsks::UndoDrain
             | RouteAsks::RunSchedule
             | RouteAsks::Stop => nothing(),
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod book;
 pub(crate) mod difference;
+pub(crate) mod watch;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,9 +12,9 @@ use tokio::sync::mpsc;
 
 use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
-use wasmhost_serve::worker::WorkerId;
+use wasmhost_serve::worker::{RevisionTag, WorkerId};
 
-use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, OpenedRevision, Served};
+use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, OpenedRevision, RolledBack, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -21,9 +22,17 @@ use crate::loader::short;
 /// What is to be said to a worker about an app.
 pub(crate) enum Tell<G> {
     /// What to serve it with.
-    Supply(WorkerId, AppId, G),
+    Supply(WorkerId, AppId, G, RevisionTag),
     /// Why it cannot be served.
     Refuse(WorkerId, AppId, Arc<str>),
+}
+
+impl<G> Tell<G> {
+    /// Whom.
+    pub(crate) fn worker(&self) -> WorkerId {
+        let (Self::Supply(worker, ..) | Self::Refuse(worker, ..)) = self;
+        *worker
+    }
 }
 
 /// Work that has ended.
@@ -36,6 +45,9 @@ pub(crate) enum Done<B: Backend> {
     Opened(AppId, OpenedRevision, Result<(B::Guest, B::Code), LoadError>),
 }
 
+/// A revision that gets all requests from now on: its number, the one before that, and who is to be given it.
+pub(crate) type Promoted = (u64, Option<u64>, Vec<WorkerId>);
+
 /// The apps of the host.
 pub(crate) struct Apps<B: Backend> {
     /// What is known of them.
@@ -47,10 +59,10 @@ pub(crate) struct Apps<B: Backend> {
 
 impl<B: Backend> Apps<B> {
     /// These apps, in their order, of which none is loaded. Work that has ended is heard at the other end.
-    pub(crate) fn new(apps: &[Arc<App>], has_cache: bool) -> (Self, mpsc::Receiver<Done<B>>) {
+    pub(crate) fn new(apps: &[Arc<App>], has_cache: bool, keeps_revisions: bool) -> (Self, mpsc::Receiver<Done<B>>) {
         // No more runs at once.
         let (done, heard) = mpsc::channel(LOADS_MAX + book::LOOK_UPS_MAX + OPENINGS_MAX);
-        let (mut book, mut numbers) = (Book::new(has_cache), Numbers::default());
+        let (mut book, mut numbers) = (Book::new(has_cache, keeps_revisions), Numbers::default());
         for app in apps {
             // (The settings have no more apps than there are numbers.)
             if let Some(id) = numbers.of(&app.name) {
@@ -111,9 +123,10 @@ impl<B: Backend> Apps<B> {
             Ok((guest, code)) => (Some(guest), Ok(Some(code))),
             Err(error) => (None, Err(error)),
         };
+        let tag = RevisionTag { number: which.number(), ..RevisionTag::default() };
         let opened = self.book.opened(id, which, came, Instant::now());
         let supplies = guest.into_iter().flat_map(|guest| {
-            opened.to.iter().map(move |worker| Tell::Supply(*worker, id, guest.clone())).collect::<Vec<_>>()
+            opened.to.iter().map(move |worker| Tell::Supply(*worker, id, guest.clone(), tag)).collect::<Vec<_>>()
         });
         supplies.chain(self.refusals(id, &opened.refused)).collect()
     }
@@ -126,7 +139,11 @@ impl<B: Backend> Apps<B> {
         Loaded { wasi, isolation, code, guest }: Loaded<B>,
     ) -> Option<(Served, Vec<Tell<B::Guest>>)> {
         let served = self.book.served(id, with, (wasi, isolation, code))?;
-        let tell = served.to.iter().map(|worker| Tell::Supply(*worker, id, guest.clone())).collect();
+        let number = self.book.get(id).map_or(0, |record| record.times_loaded());
+        // (One that gets a share only is given up instead.)
+        let watched_for = served.before.and(with.rollback.window).filter(|_| !served.is_canary);
+        let tag = RevisionTag { number, watched_for, is_canary: served.is_canary };
+        let tell = served.to.iter().map(|worker| Tell::Supply(*worker, id, guest.clone(), tag)).collect();
         Some((served, tell))
     }
 
@@ -159,10 +176,35 @@ impl<B: Backend> Apps<B> {
     }
 
     /// What a worker that starts has of an app from its beginning, if that is at hand.
-    pub(crate) fn first(&mut self, worker: WorkerId, id: AppId, backend: &B) -> Option<(AppId, B::Guest)> {
-        let guest = backend.at_hand(&self.book.get(id)?.revision()?.code)?;
+    pub(crate) fn first(&mut self, worker: WorkerId, id: AppId, backend: &B) -> Option<(AppId, B::Guest, RevisionTag)> {
+        let revision = self.book.get(id)?.revision()?;
+        let (guest, tag) =
+            (backend.at_hand(&revision.code)?, RevisionTag { number: revision.number, ..RevisionTag::default() });
         self.book.has(worker, id);
-        Some((id, guest))
+        Some((id, guest, tag))
+    }
+
+    /// Another revision of an app is served from now on, which is kept: see [`Book::roll_back`].
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn roll_back(
+        &mut self,
+        id: AppId,
+        to: Option<u64>,
+        backend: &B,
+    ) -> Result<(RolledBack, Vec<Tell<B::Guest>>), String> {
+        let rolled_back = self.book.roll_back(id, to, Instant::now())?;
+        Ok((rolled_back, self.run(backend)))
+    }
+
+    /// The revision of an app that gets a share of its requests gets all: see [`Book::promote`].
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn promote(&mut self, id: AppId, backend: &B) -> Result<(Promoted, Vec<Tell<B::Guest>>), String> {
+        let promoted = self.book.promote(id, Instant::now())?;
+        Ok((promoted, self.run(backend)))
     }
 
     fn refusals(&self, id: AppId, workers: &[WorkerId]) -> Vec<Tell<B::Guest>> {

@@ -16,7 +16,7 @@ use wasmhost_confine::spawner::Spawner;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::{Admission, Connection};
-use wasmhost_serve::worker::{ListenerId, ListenerRow, Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{ListenerId, ListenerRow, RevisionTag, Stage, WorkerEvent, WorkerId};
 
 use crate::kept::KeptForApps;
 
@@ -25,8 +25,9 @@ pub(crate) type Pending<T> = oneshot::Receiver<Result<T, LoadError>>;
 
 /// A kind of workers.
 pub(crate) trait Backend: Sized + 'static {
-    /// What is kept of an app that was loaded while no worker has it: it names its code, and holds none.
-    type Code: Clone + 'static;
+    /// What is kept of an app that was loaded while no worker has it: it names its code, and holds none. Equal ones name the
+    /// same code.
+    type Code: Clone + PartialEq + 'static;
     /// What a worker is given to serve an app.
     type Guest: Clone + 'static;
     /// Where another process sees what a worker shows.
@@ -117,6 +118,7 @@ pub(crate) trait Backend: Sized + 'static {
 pub(crate) fn clear_rows(gone: &Scoreboard, apps: impl Iterator<Item = AppId>) {
     for row in apps.filter_map(|app| gone.apps.get(app.index())).chain([&gone.metrics.unrouted]) {
         row.in_flight.set(0);
+        row.waiting.set(0);
         row.instances.set(0);
         row.down.set(false);
     }
@@ -159,7 +161,7 @@ pub(crate) struct Start<'a, B: Backend> {
     /// The apps.
     pub(crate) table: &'a B::Table,
     /// The app that it is to have before it listens, where there is one.
-    pub(crate) first: Option<(AppId, B::Guest)>,
+    pub(crate) first: Option<(AppId, B::Guest, RevisionTag)>,
 }
 
 /// The primary's side of a worker.
@@ -196,7 +198,7 @@ pub(crate) trait Worker {
     fn listeners(&self, listeners: &Self::Listeners);
 
     /// Gives it what an app is to be served with.
-    fn supply(&self, app: AppId, guest: Self::Guest);
+    fn supply(&self, app: AppId, guest: Self::Guest, tag: RevisionTag);
 
     /// Tells it why there is nothing to serve an app with.
     fn refuse(&self, app: AppId, reason: Arc<str>);

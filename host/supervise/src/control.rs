@@ -6,6 +6,8 @@ mod socket;
 
 use tokio::sync::oneshot;
 
+use wasmhost_sandbox::LoadError;
+
 pub(crate) use self::server::Control;
 pub(crate) use self::socket::bind;
 use crate::schedules::LastRun;
@@ -14,13 +16,27 @@ use crate::schedules::LastRun;
 pub(crate) enum ControlOrder {
     /// To reload; the other end hears when it has begun. (It ends when the host stops meanwhile.)
     Reload(oneshot::Sender<()>),
+    /// To load the component of this app again, with the settings that the host has; the other end hears what came of it.
+    ReloadApp { app: String, ended: LoadEnd },
+    /// To go back to this revision of an app, or the latest good one before that which is served; the other ends hear from which to
+    /// which, or why not, and when all workers serve it.
+    RollBack { app: String, to: Option<u64>, begun: oneshot::Sender<Result<(u64, u64), String>>, ended: LoadEnd },
+    /// To give all requests of an app to the new revision that gets a share of them; the other ends hear its number, or why not, and
+    /// when all workers serve it.
+    Promote { app: String, begun: oneshot::Sender<Result<u64, String>>, ended: LoadEnd },
     /// To stop as after `SIGTERM`.
     Stop,
     /// To replace this worker, or all, one after another; the other end hears which, or why none, when the last one listens again.
     Restart { worker: Option<u16>, ended: oneshot::Sender<Result<Vec<u16>, String>> },
+    /// To have this many workers, of a group or of those that take connections; the other end hears which have come or gone, or why none,
+    /// when the last one listens or has ended.
+    Scale { workers: u16, group: Option<String>, ended: oneshot::Sender<Result<Vec<u16>, String>> },
     /// To run this schedule of this app; the other end hears how that ended, or why it was not begun.
     RunSchedule { app: String, schedule: String, ended: oneshot::Sender<Result<LastRun, String>> },
 }
+
+/// Where it is heard how a load ended; without an answer, another took its place, or the app is gone.
+pub(crate) type LoadEnd = oneshot::Sender<Result<(), LoadError>>;
 
 /// Orders that may wait for the primary.
 pub(crate) const ORDERS_MAX: usize = 16;

@@ -1,19 +1,25 @@
 //! Loads an app: reads and compiles its component or takes it from the cache, links it, and tries whether an instance
-//! starts. All of it blocks, and the trial runs guest code, so that none of it happens in the primary's thread: for workers
+//! starts and answers the probe. All of it blocks, and the trial runs guest code, so that none of it happens in the primary's thread: for workers
 //! that are threads in a thread of its own (`threads`), for processes in a separate process (`process`).
+
+mod probe;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::LocalRuntime;
 
 use wasmhost_base::heap;
 use wasmhost_config::{App, Config};
 use wasmhost_sandbox::{
-    AppBounds, Artifact, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox, StoredCode,
-    WasiVersion,
+    AppBounds, Artifact, Fault, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, MemoryCount, PulseCells,
+    Sandbox, StoredCode, WasiVersion,
 };
+use wasmhost_serve::worker::thread::event_loop;
+
+use self::probe::probe;
 
 /// The machine code of an app while no worker has it.
 #[derive(Debug, Clone)]
@@ -38,18 +44,6 @@ impl CodeAtRest {
         })
     }
 
-    /// Whether it is the same code: the same entry of the cache, or the same file.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Stored(one), Self::Stored(other)) | (Self::Found(one), Self::Found(other)) => one == other,
-            (Self::Held(one), Self::Held(other)) => {
-                let file = |code: &OwnedFd| rustix::fs::fstat(code).map(|file| (file.st_dev, file.st_ino)).ok();
-                file(one).is_some_and(|one| Some(one) == file(other))
-            }
-            (Self::Stored(_) | Self::Found(_) | Self::Held(_), _) => false,
-        }
-    }
-
     /// Opens it. Blocks; compiles nothing.
     ///
     /// # Errors
@@ -61,6 +55,20 @@ impl CodeAtRest {
                 Ok(file) => Artifact::received(file, app),
                 Err(error) => Err(short(app, format!("its code cannot be opened: {error}"))),
             },
+        }
+    }
+}
+
+/// Whether it is the same code: the same entry of the cache, or the same file.
+impl PartialEq for CodeAtRest {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Stored(one), Self::Stored(other)) | (Self::Found(one), Self::Found(other)) => one == other,
+            (Self::Held(one), Self::Held(other)) => {
+                let file = |code: &OwnedFd| rustix::fs::fstat(code).map(|file| (file.st_dev, file.st_ino)).ok();
+                file(one).is_some_and(|one| Some(one) == file(other))
+            }
+            (Self::Stored(_) | Self::Found(_) | Self::Held(_), _) => false,
         }
     }
 }
@@ -95,17 +103,19 @@ pub(crate) struct Trial {
     pub(crate) pulse: &'static PulseCells,
 }
 
-/// Links what was prepared, and makes an instance of it. Blocks.
+/// Links what was prepared, and makes an instance of it, which answers the probe of the app. Blocks. `runtime`: where what the
+/// guest may ask of the host is answered, if that is so already.
 ///
 /// # Errors
-/// When it cannot be linked, or no instance comes up.
+/// When it cannot be linked, no instance comes up, or its answer to the probe is not right.
 pub(crate) fn link_and_try(
     artifact: &Artifact,
     app: &Arc<App>,
     trial: &Trial,
+    runtime: Option<LocalRuntime>,
 ) -> Result<(Arc<Guest>, Tried), LoadError> {
     let guest = Guest::link(artifact, app, &trial.sandbox)?;
-    try_instance(&guest, app, trial)?;
+    try_instance(&guest, app, trial, runtime)?;
     warn_without_effect(&guest, app);
     warn_of_test_settings(app);
     let isolation = if guest.is_fresh_each_request() { "request" } else { "worker" };
@@ -138,25 +148,35 @@ fn warn_without_effect(guest: &Guest, app: &App) {
     }
 }
 
-fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial) -> Result<(), LoadError> {
+fn try_instance(guest: &Guest, app: &Arc<App>, trial: &Trial, runtime: Option<LocalRuntime>) -> Result<(), LoadError> {
     let failed = |reason: String, hint: &str| LoadError {
         file: app.component.display().to_string(),
         reason,
         hint: hint.to_owned(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
-    let runtime = runtime.map_err(|error| {
+    let runtime = runtime.map_or_else(|| event_loop("loader"), Ok).map_err(|error| {
         failed(format!("there is no event loop to test it in: {error}"), "free descriptors or memory")
     })?;
     let (ticker, budget) = (trial.sandbox.ticker(), Arc::clone(&trial.budget));
     let pulse = ticker.watch_pulse(trial.pulse);
     let context =
         InstanceContext::new(0, pulse, Arc::clone(ticker), budget, app, (&Rc::default(), 0), AppBounds::alone());
-    let tried = runtime.block_on(guest.instantiate(&context, None));
+    let tried: Result<_, Fault> = runtime.block_on(async {
+        let mut instance = guest.instantiate(&context, None).await?;
+        let path = app.probe.path.as_deref();
+        Ok(match path {
+            Some(path) => probe(&mut instance, &app.probe, path).await.map_err(|reason| (path, reason)),
+            None => Ok(()),
+        })
+    });
     runtime.shutdown_background();
     match tried {
-        Ok(_instance) => Ok(()),
-        Err(fault) if fault.kind == FaultKind::Capacity && trial.among_others => {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err((path, reason))) => Err(failed(
+            format!("its probe {path} failed: {reason}"),
+            "see what the app itself has logged; --probe-status, --probe-body and --probe-timeout say what is expected",
+        )),
+        Err(fault) if fault.kind == FaultKind::Capacity && trial.among_others && app.probe.path.is_none() => {
             tracing::debug!(
                 app = app.name,
                 detail = &*fault.detail,
@@ -192,8 +212,8 @@ pub(crate) fn make_engines_ahead(config: &Config, sandbox: &Arc<Sandbox>) {
 /// A budget of this host's memory, with the share of whoever shows `own_bytes`.
 pub(crate) fn budget(
     config: &Config,
-    used_bytes: &'static std::sync::atomic::AtomicU64,
-    own_bytes: &'static std::sync::atomic::AtomicU64,
+    used_bytes: &'static MemoryCount,
+    own_bytes: &'static MemoryCount,
 ) -> Arc<MemoryBudget> {
     Arc::new(MemoryBudget::new(config.limits.memory_total_bytes, used_bytes, own_bytes))
 }

@@ -10,6 +10,7 @@ mod handle;
 mod linker;
 mod loading;
 mod protocol;
+mod service_lines;
 mod table;
 mod unsent;
 
@@ -103,7 +104,7 @@ impl Backend for Processes {
 
     fn load(&self, app: &Arc<App>) -> io::Result<Pending<Loaded<Self>>> {
         let place = (self.host, &self.host_file);
-        loading::begin(&self.config, app, &self.spawner, place, (&self.desks, &self.missing))
+        loading::begin(&self.config, app, &self.spawner, place, (&self.desks, &self.missing, &self.kept))
     }
 
     fn at_hand(&self, code: &CodeAtRest) -> Option<CodeAtRest> {
@@ -133,8 +134,8 @@ impl Backend for Processes {
         descriptors.extend(start.listeners.descriptors());
         let lines = self.kept.lines(start.group.map(|group| &**group))?;
         descriptors.extend(lines.iter().map(|(what, line)| (*what, line.as_fd())));
-        let first = start.first.as_ref().map(|(app, code)| {
-            let (code, file) = code_of(*app, code);
+        let first = start.first.as_ref().map(|(app, code, tag)| {
+            let (code, file) = code_of(*app, code, *tag);
             descriptors.extend(file);
             code
         });

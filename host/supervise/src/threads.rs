@@ -15,7 +15,7 @@ use wasmhost_confine::spawner::{Launcher, Spawner};
 use wasmhost_sandbox::{Artifact, Guest, LoadError, Sandbox, Ticker};
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::Connection;
-use wasmhost_serve::worker::{ListenerRow, Listeners, Stage, Supply, ThreadHandle, WorkerSetup, orders};
+use wasmhost_serve::worker::{ListenerRow, Listeners, RevisionTag, Stage, Supply, ThreadHandle, WorkerSetup, orders};
 
 use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
 use crate::kept::KeptForApps;
@@ -36,6 +36,12 @@ pub(crate) struct ThreadCode {
     at_rest: CodeAtRest,
     /// While a worker has it.
     linked: Weak<Guest>,
+}
+
+impl PartialEq for ThreadCode {
+    fn eq(&self, other: &Self) -> bool {
+        self.at_rest == other.at_rest
+    }
 }
 
 impl Backend for Threads {
@@ -59,9 +65,9 @@ impl Backend for Threads {
         let host: &HostScoreboard = scoreboard::own()?;
         let own: &Scoreboard = scoreboard::own()?;
         let trial = Trial {
-            sandbox: Sandbox::new(config, config.workers, Ticker::start()?, services),
+            sandbox: Sandbox::new(config, config.workers_max, Ticker::start()?, services),
             among_others: config.source.is_some(),
-            budget: budget(config, &host.memory_bytes, &own.memory_bytes),
+            budget: budget(config, &host.memory, &own.memory),
             pulse: &own.pulse,
         };
         make_engines_ahead(config, &trial.sandbox);
@@ -123,7 +129,7 @@ impl Backend for Threads {
 
     fn start(&self, start: Start<'_, Self>) -> io::Result<ThreadHandle> {
         let supplies: BTreeMap<AppId, Supply> =
-            start.first.into_iter().map(|(app, guest)| (app, Supply::Guest(guest))).collect();
+            start.first.into_iter().map(|(app, guest, tag)| (app, Supply::Guest(guest, tag))).collect();
         let setup = WorkerSetup {
             id: start.id,
             group: start.group.cloned(),
@@ -152,7 +158,7 @@ impl Backend for Threads {
 
 /// What was prepared of an app, linked and tried.
 fn tried(artifact: &Artifact, app: &Arc<App>, trial: &Trial) -> Result<Loaded<Threads>, LoadError> {
-    let (guest, tried) = link_and_try(artifact, app, trial)?;
+    let (guest, tried) = link_and_try(artifact, app, trial, None)?;
     let at_rest = CodeAtRest::of(artifact);
     let at_rest = at_rest.map_err(|error| short(app, format!("its code cannot be kept: {error}")))?;
     let code = ThreadCode { at_rest, linked: Arc::downgrade(&guest) };
@@ -206,8 +212,8 @@ impl Worker for ThreadHandle {
         self.orders.listeners(Arc::clone(listeners));
     }
 
-    fn supply(&self, app: AppId, guest: Arc<Guest>) {
-        self.orders.supply(app, Supply::Guest(guest));
+    fn supply(&self, app: AppId, guest: Arc<Guest>, tag: RevisionTag) {
+        self.orders.supply(app, Supply::Guest(guest, tag));
     }
 
     fn refuse(&self, app: AppId, reason: Arc<str>) {

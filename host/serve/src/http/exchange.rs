@@ -63,6 +63,8 @@ pub(super) struct Exchange {
     pub(super) upload: Arc<Upload>,
     /// Of the guest that answers, once there is one.
     pub(super) version: Cell<Option<WasiVersion>>,
+    /// The revision that answers it, or had no instance for it; 0: none is counted with it.
+    pub(super) revision: Cell<u64>,
     pub(super) status: Cell<u16>,
     bytes: Cell<u64>,
     cpu: Cell<Duration>,
@@ -117,6 +119,7 @@ impl Exchange {
             path: worker.config.access_log.then(|| target_of(request.uri())).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
+            revision: Cell::new(0),
             status: Cell::new(0),
             bytes: Cell::new(0),
             cpu: Cell::new(Duration::ZERO),
@@ -234,6 +237,8 @@ impl Exchange {
         let metrics = self.pool.metrics;
         self.pool.ends(now);
         metrics.answered(self.status.get(), elapsed, self.cpu.get());
+        let has_failed = self.status.get() >= 500 || matches!(ending, Ending::Broken(_));
+        metrics.revisions().answered(self.revision.get(), has_failed);
         match ending {
             Ending::ClientLeft => metrics.client_left.add_one(),
             Ending::ClientSlow => metrics.refused(Refused::SlowClient),

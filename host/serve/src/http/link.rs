@@ -10,6 +10,7 @@ use http::{Response, Version, header};
 
 use wasmhost_config::AppId;
 
+use super::canary::lot_of;
 use super::forward::introduction::Introduction;
 use super::head::KnownAuthority;
 use super::pace::{Late, Pace, Slow, SlowPart};
@@ -176,6 +177,15 @@ impl Link {
     /// The client of the present request.
     pub(crate) fn client(&self) -> Peer {
         self.client.get().peer
+    }
+
+    /// A number that is the same for all requests of a connection of a client.
+    pub(super) fn lot(&self) -> u64 {
+        match self.client() {
+            // Another worker has the connection.
+            Peer::Tcp(address) if self.peer == Peer::Front => lot_of(&address.to_string()),
+            _ => self.stream.as_ref().map_or(0, |stream| stream.lot()),
+        }
     }
 
     /// Whether the client of the present request may set forwarded headers.

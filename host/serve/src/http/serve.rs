@@ -13,8 +13,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, head
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
+use wasmhost_config::CanaryRules;
 use wasmhost_sandbox::{Body, Call, CallChain, Fault, FaultKind, Head};
 
+use super::canary::is_chosen;
 use super::certified::certify;
 use super::compress::Compression;
 use super::compressed::{Compressed, Encoder, TURN_BYTES};
@@ -246,6 +248,7 @@ impl Exchange {
             Err(refusal) => return self.refused(refusal),
         };
         self.version.set(lease.version());
+        self.revision.set(lease.revision());
         self.has_instance(true);
         self.shares.set(!lease.is_alone());
         lease.begin(Call::Http(request), self.number);
@@ -325,14 +328,23 @@ impl Exchange {
 
     /// Answers a request that gets no instance.
     fn refused(&self, refusal: Refusal) -> Response<ResponseBody> {
+        let revision = || self.pool.revision();
         let (reason, after) = match refusal {
             Refusal::Shed(reason, after) => (reason, after),
-            Refusal::Failed(fault) => return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault)),
+            Refusal::Failed(fault) => {
+                self.revision.set(revision());
+                return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
+            }
         };
+        match reason {
+            // Its instances are too slow, or fault too often.
+            Shed::QueueFull | Shed::QueueTimeout | Shed::RequestTimeout | Shed::Down => self.revision.set(revision()),
+            Shed::Memory | Shed::Loading | Shed::Unavailable => {}
+        }
         let (worker, app) = (self.worker.id.0, &*self.pool.name());
         tracing::debug!(worker, app, request = self.number, reason = reason.name(), "shed");
-        let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
-        let why = format!("no capacity: {}{why}", reason.name());
+        let way_out = reason.way_out().map(|text| format!("; {text}")).unwrap_or_default();
+        let why = format!("no capacity: {}{way_out}", reason.name());
         let failure = match reason {
             Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
             Shed::QueueFull | Shed::QueueTimeout | Shed::RequestTimeout | Shed::Down | Shed::Memory => {
@@ -572,12 +584,24 @@ fn route<B>(link: &Link, request: &Request<B>) -> Route {
         let introduction = request.headers().get(FIELD).and_then(Introduction::read);
         link.introduce(introduction.as_ref());
         let found = introduction.and_then(|found| Some((worker.apps.pool(found.app)?, found.stripped)));
-        return found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
+        let route = found.map_or_else(none, |(pool, stripped)| Route::Here { pool, stripped });
+        return or_canary(route, link, request);
     }
     let host = || host(request.uri(), request.headers()).unwrap_or_else(|| worker.authority.host());
     // `*`, as OPTIONS has it, is the whole server (RFC 9112, section 3.2.4).
     let path = Some(request.uri().path()).filter(|path| path.starts_with('/')).unwrap_or("/");
-    worker.apps.route(host, path).unwrap_or_else(none)
+    or_canary(worker.apps.route(host, path).unwrap_or_else(none), link, request)
+}
+
+/// The same, or to a new revision of the app that gets a share of its requests.
+fn or_canary<B>(route: Route, link: &Link, request: &Request<B>) -> Route {
+    match route {
+        Route::Here { pool, stripped } => {
+            let chosen = |rules: &CanaryRules| is_chosen(rules, request.headers(), || link.lot());
+            Route::Here { pool: link.worker.apps.or_canary(pool, chosen), stripped }
+        }
+        elsewhere @ Route::Elsewhere(_) => elsewhere,
+    }
 }
 
 /// What a request is answered with that asks for proof that a host is the operator's; none: it asks for something else.

@@ -1,5 +1,7 @@
 //! Why requests are refused, by name; and the names of errors of accepting.
 
+use std::borrow::Cow;
+
 /// Why a request was refused for want of capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
@@ -40,10 +42,18 @@ impl Shed {
     pub const fn flag(self) -> Option<&'static str> {
         match self {
             Self::QueueFull => Some("--queue-max"),
-            Self::QueueTimeout | Self::Loading => Some("--queue-timeout"),
+            Self::QueueTimeout => Some("--queue-timeout"),
             Self::RequestTimeout => Some("--request-timeout"),
             Self::Memory => Some("--memory-total"),
-            Self::Down | Self::Unavailable => None,
+            Self::Down | Self::Loading | Self::Unavailable => None,
+        }
+    }
+
+    /// What an operator can do about it, if there is something.
+    pub(crate) fn way_out(self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Loading => Some("compile the apps before: `wasmhost compile --all`".into()),
+            _ => self.flag().map(|flag| format!("raise {flag} to allow more").into()),
         }
     }
 
@@ -57,6 +67,45 @@ impl Shed {
             Self::Memory => "memory",
             Self::Loading => "loading",
             Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why a worker was replaced although nothing was wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetiredFor {
+    /// It was old.
+    Age,
+    /// It had answered enough requests.
+    Requests,
+    /// Its instances took more memory than they may.
+    Memory,
+}
+
+impl RetiredFor {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Age, Self::Requests, Self::Memory];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in events and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Requests => "requests",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// The flag of its limit.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Age => "--worker-max-age",
+            Self::Requests => "--worker-max-requests",
+            Self::Memory => "--worker-max-memory",
         }
     }
 }
@@ -196,6 +245,9 @@ impl AdminRefusal {
         }
     }
 }
+
+/// Why the host may go back from a revision of an app: by its own watch, or for a command.
+pub const ROLLBACK_CAUSES: [&str; 2] = ["watch", "command"];
 
 /// What may come of an order of a certificate by ACME.
 pub const ACME_OUTCOMES: [&str; 2] = ["issued", "failed"];

@@ -123,6 +123,11 @@ macro_rules! counters {
             $names.into_iter().map(std::borrow::Cow::Borrowed).zip(figures.$field).collect()
         })
     };
+    (@shows $figures:ident, $field:ident, by_revision) => {
+        $crate::metrics::Shows::By("revision", |figures: &$figures| {
+            figures.$field.iter().map(|(revision, count)| (revision.to_string().into(), *count)).collect()
+        })
+    };
     (@shows $figures:ident, $field:ident, durations) => {
         $crate::metrics::Shows::Durations(|figures: &$figures| &figures.$field)
     };

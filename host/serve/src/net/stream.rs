@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     setup: Option<Arc<ListenerSetup>>,
     /// Its balancer did not say who the client is.
     is_unnamed: bool,
+    /// By which it is one of a share of all connections, or not.
+    lot: u64,
     /// What was sent must not look whole.
     is_broken_off: Cell<bool>,
 }
@@ -39,7 +41,14 @@ impl Drop for Stream {
 impl Stream {
     /// On this socket, which came to a listener with this setup, and with this session.
     pub(crate) fn new(socket: ClientSocket, setup: Option<Arc<ListenerSetup>>, tls: Option<Session>) -> Self {
-        Self { socket, tls: tls.map(Box::new), setup, is_unnamed: false, is_broken_off: Cell::new(false) }
+        Self {
+            socket,
+            tls: tls.map(Box::new),
+            setup,
+            is_unnamed: false,
+            is_broken_off: Cell::new(false),
+            lot: fastrand::u64(..),
+        }
     }
 
     /// The same, of a client that its balancer has not named.
@@ -51,6 +60,11 @@ impl Stream {
     /// Whether nobody has said who the client is: the other end is a balancer, which passes on whatever somebody sends.
     pub(crate) fn is_unnamed(&self) -> bool {
         self.is_unnamed
+    }
+
+    /// A number by chance, which stays.
+    pub(crate) fn lot(&self) -> u64 {
+        self.lot
     }
 
     /// How connections begin that come where this one came.

@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use wasmhost_base::throttle::Throttle;
-use wasmhost_config::{App, AppId, AppTable, Routed};
+use wasmhost_config::{App, AppId, AppTable, CanaryRules, Routed};
 use wasmhost_sandbox::{
-    AppBounds, AppCounters, DatabaseCounters, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox, Services,
-    StoreCounters, WorkerBounds, WorkerCpu, relieved_by,
+    AppBounds, AppCounters, DatabaseCounters, Guest, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox,
+    Services, StoreCounters, WorkerBounds, WorkerCpu, relieved_by,
 };
 
 use super::common::{Common, PoolNotice};
 use super::instances::Pool;
 use super::lingering::LingeringBounds;
-use super::supply::Supply;
+use super::supply::{RevisionTag, Supply};
 use crate::metrics::{AppMetrics, Flag};
 use crate::scoreboard::{HostScoreboard, Scoreboard, memory_of};
 
@@ -86,6 +86,8 @@ pub(crate) struct WorkerApps {
     pub(super) parts: WorkerParts,
     table: RefCell<Arc<AppTable>>,
     pub(super) pools: RefCell<BTreeMap<AppId, Rc<Pool>>>,
+    /// Of new revisions that get a share of their apps' requests.
+    canaries: RefCell<BTreeMap<AppId, Rc<Pool>>>,
     lingering: LingeringBounds,
     /// Guests that grow have other workers asked to make room.
     pub(super) growth_asks: Throttle,
@@ -110,10 +112,22 @@ impl WorkerApps {
         parts.bounds.serve(table.len());
         let table = RefCell::new(table);
         let (pools, seen, elsewhere) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let canaries = RefCell::default();
         let (lingering, woken, growth_asks) =
             (LingeringBounds::default(), Notify::new(), Throttle::new(GROWTH_ASKS_EVERY));
-        let apps =
-            Rc::new(Self { common, parts, table, pools, lingering, seen, no_app, elsewhere, woken, growth_asks });
+        let apps = Rc::new(Self {
+            common,
+            parts,
+            table,
+            pools,
+            canaries,
+            lingering,
+            seen,
+            no_app,
+            elsewhere,
+            woken,
+            growth_asks,
+        });
         let relief: Rc<dyn MemoryRelief> = Rc::clone(&apps) as _;
         relieved_by(&relief);
         apps
@@ -214,25 +228,60 @@ impl WorkerApps {
         if self.seen.borrow_mut().insert(id) {
             // What a worker that died left there went with it.
             metrics.in_flight.set(0);
+            metrics.waiting.set(0);
             metrics.instances.set(0);
             metrics.down.set(false);
         }
         let pool = Pool::new(Some(id), app, (context, bounds), (metrics, has_answered), Rc::clone(&self.common));
-        let [tended, relieved, opened] = std::array::from_fn(|_| (Rc::clone(&pool), Rc::clone(&self.common)));
+        Self::attend(&pool);
+        self.pools.borrow_mut().insert(id, Rc::clone(&pool));
+        self.woken.notify_one();
+        Some(pool)
+    }
+
+    /// Begins the tasks of a pool.
+    fn attend(pool: &Rc<Pool>) {
+        let [tended, relieved, opened] = std::array::from_fn(|_| (Rc::clone(pool), Rc::clone(&pool.common)));
         let tend = async move { tended.1.crash.watch(Box::pin(tended.0.tend())).await };
         let relieve = async move { relieved.1.crash.watch(Box::pin(relieved.0.relieve())).await };
         let open = async move { opened.1.crash.watch(Box::pin(opened.0.open())).await };
         let tend = tokio::task::spawn_local(tend).abort_handle();
         let relieve = tokio::task::spawn_local(relieve).abort_handle();
         pool.runs([tend, relieve, tokio::task::spawn_local(open).abort_handle()]);
-        self.pools.borrow_mut().insert(id, Rc::clone(&pool));
-        self.woken.notify_one();
-        Some(pool)
+    }
+
+    /// The pool of a new revision that gets a share of the requests of this pool's app, if it is to have this one.
+    pub(crate) fn or_canary(&self, pool: Rc<Pool>, is_chosen: impl FnOnce(&CanaryRules) -> bool) -> Rc<Pool> {
+        let canaries = self.canaries.borrow();
+        let canary = if canaries.is_empty() { None } else { pool.id().and_then(|id| canaries.get(&id)) };
+        let chosen = canary.filter(|canary| !canary.is_given_up() && is_chosen(&canary.app().canary));
+        chosen.cloned().unwrap_or(pool)
+    }
+
+    /// A new revision gets a share of the requests of this pool's app.
+    fn begin_canary(&self, pool: &Pool, guest: Arc<Guest>, tag: RevisionTag) -> Option<()> {
+        let (id, app) = (pool.id()?, Arc::clone(guest.app()));
+        let context = || context(&self.common, &self.parts, (Some(id), self.has_others()), guest.app(), pool.bounds());
+        let of_pool = (context(), Arc::clone(pool.bounds()));
+        let canary = Pool::new(Some(id), app, of_pool, rows(&self.parts, id)?, Rc::clone(&self.common)).into_canary();
+        Self::attend(&canary);
+        let context = context();
+        canary.supply(guest, tag, context);
+        self.canaries.borrow_mut().insert(id, canary);
+        Some(())
+    }
+
+    /// No revision of this app gets a share of its requests any more; those that have theirs finish.
+    fn end_canary(&self, id: AppId) {
+        let ended = self.canaries.borrow_mut().remove(&id);
+        if let Some(canary) = ended {
+            canary.retire();
+        }
     }
 
     /// Serves an app from the start, before a request has come for it.
     pub(crate) fn begin_with(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
-        if matches!(supply, Supply::Guest(_)) {
+        if matches!(supply, Supply::Guest(..)) {
             self.make(id)?;
         }
         self.supply(id, supply)
@@ -243,10 +292,15 @@ impl WorkerApps {
     pub(crate) fn supply(&self, id: AppId, supply: Supply) -> Option<Rc<Pool>> {
         let pool = self.pools.borrow().get(&id).cloned()?;
         match supply {
-            Supply::Guest(guest) => {
+            Supply::Guest(guest, tag) => {
                 let context =
                     context(&self.common, &self.parts, (Some(id), self.has_others()), guest.app(), pool.bounds());
-                pool.supply(guest, context);
+                self.end_canary(id);
+                if tag.is_canary && pool.revision() > 0 {
+                    self.begin_canary(&pool, guest, tag);
+                } else if pool.revision() != tag.number {
+                    pool.supply(guest, tag, context);
+                }
             }
             Supply::Unavailable(_) => pool.is_unavailable(),
         }
@@ -307,6 +361,7 @@ impl WorkerApps {
     }
 
     fn end(&self, pool: &Rc<Pool>) {
+        pool.id().into_iter().for_each(|id| self.end_canary(id));
         pool.retire();
         self.common.trim.ask_for_all();
         if let Some(id) = pool.id() {
@@ -317,7 +372,8 @@ impl WorkerApps {
 
     /// Lets go of all instances at rest, which hold their pools, which hold them.
     pub(crate) fn clear(&self) {
-        for pool in std::mem::take(&mut *self.pools.borrow_mut()).into_values() {
+        let canaries = std::mem::take(&mut *self.canaries.borrow_mut());
+        for pool in std::mem::take(&mut *self.pools.borrow_mut()).into_values().chain(canaries.into_values()) {
             pool.retire();
         }
     }
@@ -339,6 +395,7 @@ fn context(
     let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
     let (worker, pulse, bounds) = (common.worker.0, Arc::clone(&parts.pulse), Arc::clone(bounds));
     let context = InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds);
+    let context = context.with_records(common.crashes.is_some());
     match app.services.is_empty() {
         true => context,
         false => context.with_services(Arc::clone(&parts.services)),

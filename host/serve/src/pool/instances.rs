@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use wasmhost_base::line_budget::LineBudget;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, Capacity, Limits};
 use wasmhost_sandbox::{
@@ -18,13 +17,15 @@ use wasmhost_sandbox::{
 
 use super::codel::CoDel;
 use super::common::{Common, PoolNotice};
+use super::fallback::{CanaryState, Fallback};
+use super::faults::FaultBudgets;
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
 use super::queue::Queue;
+use super::supply::RevisionTag;
 use crate::buffers::Buffers;
 use crate::development::trace_text;
 use crate::files::{StaticFolder, static_folders};
-use crate::instance_fault::InstanceFault;
 use crate::metrics::{AppMetrics, Flag, Shed};
 use crate::worker_id::WorkerId;
 
@@ -32,8 +33,6 @@ use crate::worker_id::WorkerId;
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
 /// At most one log line in this time that there is no memory for an instance; each time is counted.
 const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
-/// At most so many log lines in a second about faults of an app on a worker; each fault is counted.
-const FAULT_LINES_PER_SECOND: u64 = 50;
 /// Instances kept ready ahead when each request gets a fresh one.
 const READY_AHEAD: usize = 4;
 /// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
@@ -47,7 +46,7 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Pool {
     pub(super) worker: WorkerId,
     /// None: of the requests that belong to no app, and that are never given an instance.
-    id: Option<AppId>,
+    pub(super) id: Option<AppId>,
     /// Its settings: those of its guest, once there is one.
     app: RefCell<Arc<App>>,
     /// Folders whose files are answered in front of its guest.
@@ -59,7 +58,13 @@ pub(crate) struct Pool {
     asked: Cell<Instant>,
     /// Counts the guests that were put here; instances of an older one are not kept.
     pub(super) edition: Cell<u64>,
-    context: RefCell<Rc<InstanceContext>>,
+    /// The number of its guest's revision; 0: there is no guest.
+    pub(super) revision: Cell<u64>,
+    /// What it had before, while a new revision is watched.
+    pub(super) fallback: RefCell<Option<Fallback>>,
+    /// It is beside the pool of its app, and gets a share of its requests.
+    pub(super) canary: Cell<Option<CanaryState>>,
+    pub(super) context: RefCell<Rc<InstanceContext>>,
     /// What its app has of what the apps of the worker share.
     bounds: Arc<AppBounds>,
     pub(super) capacity: Cell<Capacity>,
@@ -67,7 +72,7 @@ pub(crate) struct Pool {
     buffers: RefCell<Rc<Buffers>>,
     pub(crate) metrics: &'static AppMetrics,
     /// Some worker has had an answer of the guest since it was loaded.
-    has_answered: &'static Flag,
+    pub(super) has_answered: &'static Flag,
     pub(super) common: Rc<Common>,
     /// When a request began or ended last.
     pub(super) last_used: Cell<Instant>,
@@ -97,7 +102,7 @@ pub(crate) struct Pool {
     /// By reason, in the order of [`Shed::ALL`].
     pub(super) sheds_told: [Throttle; Shed::ALL.len()],
     capacity_told: Throttle,
-    fault_lines: LineBudget,
+    pub(super) fault_budgets: FaultBudgets,
 }
 
 /// An instance with what the pool knows of it.
@@ -119,8 +124,10 @@ pub(super) struct KeptShared {
 /// Where an instance came from. Dropping it makes room for another.
 pub(super) struct InstanceOrigin {
     pub(super) pool: Rc<Pool>,
-    generation: u64,
+    pub(super) generation: u64,
     pub(super) edition: u64,
+    /// The number of the revision that it is of.
+    pub(super) revision: u64,
     retire_after: Option<u64>,
     /// None once the instance retires beside its successor.
     room: RefCell<Option<Room>>,
@@ -128,7 +135,7 @@ pub(super) struct InstanceOrigin {
     /// When a shared instance was last seen to become empty.
     pub(super) emptied: Cell<Instant>,
     /// What its start, or the last call that it was given, belongs to.
-    tried: Cell<Try>,
+    pub(super) tried: Cell<Try>,
 }
 
 impl InstanceOrigin {
@@ -225,6 +232,9 @@ impl Pool {
             unavailable: Cell::new(None),
             asked: Cell::new(Instant::now()),
             edition: Cell::new(0),
+            revision: Cell::new(0),
+            fallback: RefCell::default(),
+            canary: Cell::new(None),
             context: RefCell::new(Rc::new(context)),
             capacity: Cell::new(app.capacity),
             limits: Cell::new(app.limits),
@@ -252,7 +262,7 @@ impl Pool {
             surplus_known: Cell::new(false),
             sheds_told: Shed::ALL.map(|_| Throttle::new(SHED_LINE_EVERY)),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
-            fault_lines: LineBudget::of(FAULT_LINES_PER_SECOND),
+            fault_budgets: FaultBudgets::default(),
         })
     }
 
@@ -309,6 +319,11 @@ impl Pool {
         self.limits.get().request_timeout
     }
 
+    /// The number of the revision that is served; 0: there is none.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.get()
+    }
+
     /// Whose it is; none: of the requests that belong to no app.
     pub(crate) fn id(&self) -> Option<AppId> {
         self.id
@@ -330,7 +345,13 @@ impl Pool {
 
     /// Has a guest, and the settings that it was linked with, in the place of the present ones. Calls in flight end on the
     /// old one; requests that wait get an instance of the new one.
-    pub(super) fn supply(self: &Rc<Self>, guest: Arc<Guest>, context: InstanceContext) {
+    pub(super) fn supply(self: &Rc<Self>, guest: Arc<Guest>, tag: RevisionTag, context: InstanceContext) {
+        self.keep_fallback(tag);
+        self.serve_with(guest, tag.number, Rc::new(context));
+    }
+
+    /// Does what [`Self::supply`] says.
+    pub(super) fn serve_with(self: &Rc<Self>, guest: Arc<Guest>, revision: u64, context: Rc<InstanceContext>) {
         let app = Arc::clone(guest.app());
         if !Arc::ptr_eq(&app, &self.app.borrow()) {
             self.capacity.set(app.capacity);
@@ -340,7 +361,9 @@ impl Pool {
             *self.app.borrow_mut() = app;
         }
         *self.guest.borrow_mut() = Some(guest);
-        *self.context.borrow_mut() = Rc::new(context);
+        *self.context.borrow_mut() = context;
+        self.revision.set(revision);
+        self.metrics.revisions().begin(revision);
         self.unavailable.set(None);
         self.edition.set(self.edition.get() + 1);
         self.health.borrow_mut().begin_anew();
@@ -408,6 +431,7 @@ impl Pool {
     /// Lets go of all that it keeps. Requests that have an instance, or wait for one, are served to their end.
     pub(super) fn retire(self: &Rc<Self>) {
         self.retired.set(true);
+        self.fallback.take();
         self.tasks.take().iter().for_each(AbortHandle::abort);
         if self.guest.borrow().is_none() {
             while self.queue.grant(Grant::Unavailable).is_none() {}
@@ -421,7 +445,8 @@ impl Pool {
 
     /// Shows whether it is down.
     pub(super) fn show_down(&self, is: bool) {
-        if self.metrics.down.get() != is {
+        // (What is said of an app is said of its other pool.)
+        if self.canary.get().is_none() && self.metrics.down.get() != is {
             self.metrics.down.set(is);
             self.common.count_down(if is { 1 } else { -1 });
         }
@@ -458,6 +483,7 @@ impl Pool {
             pool: Rc::clone(self),
             generation: self.metrics.generation.get(),
             edition: self.edition.get(),
+            revision: self.revision.get(),
             retire_after: self.capacity.get().max_requests.map(spread),
             room: RefCell::new(Some(room)),
             version: guest.version(),
@@ -469,6 +495,9 @@ impl Pool {
             Ok(instance) => Ok(Kept { instance: Box::new(instance), origin, idle_since: Instant::now() }),
             Err(fault) => {
                 self.metrics.faulted(fault.kind);
+                if fault.kind != FaultKind::Capacity {
+                    self.metrics.revisions().faulted(origin.revision);
+                }
                 let verdict = match fault.kind {
                     // Missing memory, or a request that has no time left, does not mean that the component cannot start.
                     FaultKind::Capacity | FaultKind::Wall => Verdict::Up,
@@ -488,8 +517,9 @@ impl Pool {
                         trace = fault.trace.as_deref().map(trace_text),
                         "recycle: the instance did not start"
                     );
+                    self.tell_fault(&origin, 0, &fault, None);
                 }
-                self.note(verdict);
+                self.note(verdict, origin.revision);
                 Err(fault)
             }
         }
@@ -500,6 +530,7 @@ impl Pool {
         if kept.origin.is_outdated() {
             return;
         }
+        kept.instance.rests();
         kept.idle_since = Instant::now();
         match self.queue.grant(Grant::Instance(kept)) {
             None => self.queue.wake_some(),
@@ -550,58 +581,6 @@ impl Pool {
         if limit.is_none() && !self.is_fresh_each_request() {
             self.keep(kept);
         }
-    }
-
-    pub(super) fn answered(&self, origin: &InstanceOrigin) {
-        if origin.is_outdated() {
-            return;
-        }
-        let mut health = self.health.borrow_mut();
-        if !health.has_answered() {
-            self.has_answered.set(true);
-        }
-        if health.on_answer() {
-            self.show_down(false);
-            tracing::info!(worker = self.worker.0, app = &*self.name(), "the instance pool answers again");
-        }
-    }
-
-    /// Whether one more fault of the app may be logged, of those that guests and clients can cause as often as they like.
-    pub(crate) fn may_tell_fault(&self) -> bool {
-        let (is_admitted, left_out) = self.fault_lines.admit();
-        if left_out > 0 {
-            let (worker, app) = (self.worker.0, &*self.name());
-            tracing::warn!(worker, app, lines = left_out, "lines about faults were left out; each fault is counted");
-        }
-        is_admitted
-    }
-
-    /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
-    pub(super) fn faulted(&self, origin: &InstanceOrigin, request: u64, fault: &Fault) {
-        self.metrics.faulted(fault.kind);
-        if self.may_tell_fault() {
-            let raise = fault.flag().map(|flag| format!("; raise {flag} to allow it")).unwrap_or_default();
-            tracing::warn!(
-                worker = self.worker.0,
-                app = &*self.name(),
-                generation = origin.generation,
-                request,
-                fault = fault.kind.name(),
-                limit = fault.flag(),
-                detail = &*fault.detail,
-                trace = fault.trace.as_deref().map(trace_text),
-                "recycle: a new instance takes its place{raise}"
-            );
-            let _ = self.id.map(|app| self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault))));
-        }
-        // Memory that others hold says nothing of the component.
-        if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.common.may_go_down {
-            return;
-        }
-        let answers_elsewhere = self.has_answered.get();
-        let (now, tried) = (Instant::now(), origin.tried.get());
-        let verdict = self.health.borrow_mut().on_fault(now, tried, answers_elsewhere, fastrand::f64());
-        self.note(verdict);
     }
 
     /// A request's instance waits for its client, for the first time.
@@ -663,20 +642,6 @@ impl Pool {
                 let Some(next) = next else { break };
                 tokio::time::sleep_until(next.into()).await;
             }
-        }
-    }
-
-    fn note(&self, verdict: Verdict) {
-        if let Verdict::DownFor(delay) = verdict
-            && !self.retired.get()
-        {
-            self.show_down(true);
-            tracing::error!(
-                worker = self.worker.0,
-                app = &*self.name(),
-                retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                "the instance pool is down after several faults in a row; requests get 503 until the next try"
-            );
         }
     }
 }

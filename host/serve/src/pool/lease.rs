@@ -84,6 +84,15 @@ impl Lease {
         }
     }
 
+    /// The number of the revision that the guest is.
+    pub(crate) fn revision(&self) -> u64 {
+        match &self.0 {
+            Some(Holding::Own(kept)) => kept.origin.revision,
+            Some(Holding::Shared { kept, .. }) => kept.origin.revision,
+            None => 0,
+        }
+    }
+
     /// CPU time of the call so far; not told apart where calls share an instance.
     pub(crate) fn cpu(&self) -> Duration {
         match &self.0 {
@@ -114,7 +123,7 @@ impl Lease {
     pub(crate) fn fail(mut self, request: u64, fault: &Fault) {
         match &self.0 {
             Some(Holding::Own(kept)) => {
-                kept.origin.pool.faulted(&kept.origin, request, fault);
+                kept.origin.pool.faulted(&kept.origin, request, fault, kept.instance.record());
                 self.0 = None;
             }
             // The instance's own task logs the fault, once for all calls in it.

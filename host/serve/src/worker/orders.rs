@@ -197,7 +197,7 @@ mod tests {
         let first = changed().map(|orders| {
             let reasons = orders.supplies.into_values().map(|supply| match supply {
                 Supply::Unavailable(reason) => reason.to_string(),
-                Supply::Guest(_) => String::new(),
+                Supply::Guest(..) => String::new(),
             });
             let room = orders.make_room_for.len();
             (orders.stage, orders.table.is_some(), reasons.collect::<Vec<_>>(), room)

@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::file_watch::{self, next_change};
 use wasmhost_base::log::DEV;
 use wasmhost_config::Development;
 use wasmhost_serve::development::Notice;
@@ -15,53 +16,14 @@ use wasmhost_supervise::primary::DevOrder;
 
 use super::build_turns::BuildTurns;
 use super::make::{MadeComponent, Make, Trouble};
-use super::watch::{self, Snapshot};
 
 /// How often files are looked at; less often where a look takes long.
-const LOOK_EVERY: Duration = Duration::from_millis(150);
-/// A look may take this part of the time at most.
-const LOOKS_SHARE: u32 = 20;
-/// Files that changed count as saved when nothing has changed for so long.
-const QUIET: Duration = Duration::from_millis(120);
-/// For files that never rest, the wait ends here.
-const QUIET_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(150);
 /// Builds in a row that begin only because files changed during the one before. When there are more, the build changes its
 /// own sources.
 const CHAIN_MAX: u32 = 4;
 /// Files that a line names.
 const NAMED_MAX: usize = 3;
-
-/// Waits until what `look` sees differs from `seen` and rests; none when `is_over`.
-pub(super) fn next_change(
-    seen: &Snapshot,
-    look: impl Fn() -> Snapshot,
-    is_over: impl Fn() -> bool,
-) -> Option<Snapshot> {
-    loop {
-        if is_over() {
-            return None;
-        }
-        let began = Instant::now();
-        let now = look();
-        if now != *seen {
-            return Some(settled(now, look));
-        }
-        std::thread::sleep(LOOK_EVERY.max(began.elapsed() * LOOKS_SHARE));
-    }
-}
-
-fn settled(mut now: Snapshot, look: impl Fn() -> Snapshot) -> Snapshot {
-    let began = Instant::now();
-    while began.elapsed() < QUIET_WITHIN {
-        std::thread::sleep(QUIET);
-        let next = look();
-        if next == now {
-            break;
-        }
-        now = next;
-    }
-    now
-}
 
 /// The stage of one app. Its builders have it one after the other.
 #[derive(Default)]
@@ -115,7 +77,7 @@ impl Builder {
         loop {
             self.build();
             let after = look();
-            let during = watch::changed(&seen, &after);
+            let during = file_watch::changed(&seen, &after);
             chain = if during.is_empty() { 0 } else { chain + 1 };
             if chain > CHAIN_MAX {
                 let files = self.named(&during);
@@ -123,9 +85,10 @@ impl Builder {
                 seen = after;
                 chain = 0;
             }
-            let changed = next_change(&seen, look, || self.orders.is_closed() || self.is_over.load(Relaxed));
+            let changed =
+                next_change(&seen, LOOK_EVERY, look, || self.orders.is_closed() || self.is_over.load(Relaxed));
             let Some(settled) = changed else { return };
-            let files = self.named(&watch::changed(&seen, &settled));
+            let files = self.named(&file_watch::changed(&seen, &settled));
             tracing::info!(target: DEV, app = self.label(), "{files} changed");
             seen = settled;
         }

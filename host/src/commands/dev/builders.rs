@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::file_watch::{self, next_change};
 use wasmhost_base::log::DEV;
 use wasmhost_config::{App, Config, Development, Source, machine, read_apps_again};
 use wasmhost_sandbox::capabilities;
@@ -15,10 +16,9 @@ use wasmhost_serve::development::{Notice, write_whole};
 use wasmhost_supervise::primary::DevOrder;
 
 use super::build_turns::BuildTurns;
-use super::builder::{AppStage, Builder, next_change};
+use super::builder::{AppStage, Builder, LOOK_EVERY};
 use super::error::DevError;
 use super::make::Make;
-use super::watch;
 
 /// A component that is never called, served until there is one.
 const PLACEHOLDER: &str = include_str!("placeholder.wat");
@@ -189,11 +189,11 @@ impl Builders {
     /// Begins to build all apps of the file, and watches it until the host is at its end.
     pub(super) fn run(mut self, apps: &[Arc<App>], source: &Source) {
         let file = source.file().to_owned();
-        let look = || watch::look(std::slice::from_ref(&file), |_| false);
+        let look = || file_watch::look(std::slice::from_ref(&file), |_| false);
         let mut seen = look();
         self.develop(apps);
         let orders = self.orders.clone();
-        while let Some(settled) = next_change(&seen, look, || orders.is_closed()) {
+        while let Some(settled) = next_change(&seen, LOOK_EVERY, look, || orders.is_closed()) {
             seen = settled;
             tracing::info!(target: DEV, "{} changed", file.strip_prefix(&self.root).unwrap_or(&file).display());
             self.follow(source);

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 
+use wasmhost_base::file_watch::{self, Snapshot};
 use wasmhost_config::{App, Development};
 use wasmhost_sandbox::{self as sandbox, Content, LoadError};
 use wasmhost_serve::development::write_whole;
 use wasmhost_toolchain::build::{self, Options, Project, Says};
 
 use super::error::DevError;
-use super::watch::{self, Snapshot};
 
 /// What is developed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,11 +127,11 @@ impl Make {
             data_dir.as_ref().is_some_and(is_named)
         };
         match self {
-            Self::File { file, .. } => watch::look(std::slice::from_ref(file), |_| false),
+            Self::File { file, .. } => file_watch::look(std::slice::from_ref(file), |_| false),
             Self::Project { folder, .. } => match Project::find(folder) {
-                Ok(project) => watch::look(&project.watched(), |path| project.ignores(path) || is_data_dir(path)),
+                Ok(project) => file_watch::look(&project.watched(), |path| project.ignores(path) || is_data_dir(path)),
                 // Until it is one again.
-                Err(_) => watch::look(std::slice::from_ref(folder), |path| {
+                Err(_) => file_watch::look(std::slice::from_ref(folder), |path| {
                     let below = path.strip_prefix(folder).unwrap_or(path);
                     below.components().count() > 1
                 }),

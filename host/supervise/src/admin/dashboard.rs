@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -30,7 +29,7 @@ use super::AdminAnswer;
 use super::answers::page;
 use super::figures::Sums;
 use super::status::state_of_worker;
-use crate::host_status::{AppRow, HostStatus};
+use crate::host_status::{AppRow, HostStatus, Presence, WorkerRow};
 
 /// Apps in the table of the page, those with the most requests.
 const APPS_SHOWN_MAX: usize = 100;
@@ -187,7 +186,11 @@ impl Dashboard {
         };
         let names: BTreeMap<AppId, String> =
             self.host_status.apps().into_iter().map(|(app, row)| (app, row.name)).collect();
-        let plots = plots::all(&self.history.borrow(), &self.host_status.groups, &names, look);
+        let rows = (1..).zip(&self.host_status.workers);
+        let workers = rows.filter(|(_, row)| row.presence() == Presence::Wanted);
+        let workers: Vec<(usize, Option<Arc<str>>)> =
+            workers.map(|(number, row)| (number, row.group.clone())).collect();
+        let plots = plots::all(&self.history.borrow(), &workers, &names, look);
         page(StatusCode::OK, "application/json", serde_json::to_vec(&plots).unwrap_or_default())
     }
 }
@@ -215,7 +218,7 @@ fn live<'a>(
     let moment = history.last().cloned().unwrap_or_default();
     let [p50, p90, p99] = moment.percentiles.map_or([None; 3], |all| all.map(Some));
     let in_flight = sums.of_workers.iter().map(|figures| figures.in_flight).sum();
-    let memory = host_status.scoreboard.memory_bytes.load(Relaxed);
+    let memory = host_status.scoreboard.memory.get();
     let host = LiveHost {
         doing: LiveDoing::of(moment.all, memory, in_flight),
         sheds: moment.sheds,
@@ -224,25 +227,26 @@ fn live<'a>(
         p99,
         connections: sums.workers.iter().map(|figures| figures.open_connections).sum(),
     };
-    let of_worker = |index: usize| {
-        let (scoreboard, group) = (host_status.workers.get(index)?, host_status.groups.get(index)?);
+    let of_worker = |(index, (shown, row)): (usize, (&(usize, Presence), &'a WorkerRow))| {
         let (figures, own) = (sums.of_workers.get(index)?, sums.workers.get(index)?);
-        let doing = moment.workers.get(index).copied().unwrap_or_default();
+        let (number, presence) = *shown;
+        let doing = moment.workers.get(&number).copied().unwrap_or_default();
         Some(LiveWorker {
-            worker: index + 1,
-            group: group.as_deref(),
-            state: state_of_worker(&scoreboard.metrics),
+            worker: number,
+            group: row.group.as_deref(),
+            state: state_of_worker(&row.scoreboard.metrics, presence),
             doing: LiveDoing::of(doing, figures.memory_bytes, figures.in_flight),
             connections: own.open_connections,
         })
     };
+    let workers = sums.shown.iter().zip(sums.workers_of(host_status)).enumerate();
     Live {
         version: env!("CARGO_PKG_VERSION"),
         phase: host_status.phase().name(),
         ready: host_status.is_ready(),
         uptime_seconds: host_status.started.elapsed().as_secs(),
         host,
-        workers: (0..host_status.workers.len()).filter_map(of_worker).collect(),
+        workers: workers.filter_map(of_worker).collect(),
         apps_in_all: rows.len(),
         apps: apps(rows, &moment, touched.iter().zip(&sums.of_apps).collect()),
     }

@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use wasmhost_serve::metrics::MetricKind;
+
 use super::table::{Family, families};
 
 /// All but the metrics.
@@ -39,6 +41,8 @@ fn property(family: &Family) -> Option<(&'static str, Value)> {
     let is_of_one = family.labels.first().is_some_and(|label| matches!(*label, "worker" | "app"));
     let by = family.labels.get(usize::from(is_of_one));
     let mut property = match by {
+        // By the upper bound of each bucket, in microseconds; none where nothing was counted.
+        None if family.kind == MetricKind::Histogram => json!({ "type": "object", "additionalProperties": count }),
         Some(_) => json!({ "type": "object", "additionalProperties": count }),
         None => count,
     };

@@ -6,6 +6,7 @@
 //! [`OPENINGS_MAX`] at once, which wait for no load.
 
 mod record;
+mod rollback;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use wasmhost_serve::worker::WorkerId;
 
 pub(crate) use self::record::{AppState, LoadFailure, Record, Revision};
 use self::record::{RETRY, Work};
+pub(crate) use self::rollback::RolledBack;
 use super::difference::with_routes_of;
 
 /// Loads at once. A compiler takes all cores that it finds, so that more would take longer each.
@@ -46,6 +48,10 @@ pub(crate) struct Served {
     pub(crate) has_new_settings: bool,
     /// A reload asked for it.
     pub(crate) is_reload: bool,
+    /// The revision that was served before, if that is kept and is another.
+    pub(crate) before: Option<u64>,
+    /// The new revision gets a share of the requests only.
+    pub(crate) is_canary: bool,
 }
 
 /// A load that failed.
@@ -69,6 +75,8 @@ pub(crate) struct Book<C> {
     births: u64,
     /// There is a cache, in which the code of new apps is looked up.
     has_cache: bool,
+    /// Earlier revisions are kept.
+    keeps_revisions: bool,
     /// Apps whose code is looked up before it is loaded: those that somebody waits for, and the others.
     urgent_look_ups: VecDeque<AppId>,
     background_look_ups: VecDeque<AppId>,
@@ -93,6 +101,7 @@ impl<C> Default for Book<C> {
             records: BTreeMap::new(),
             births: 0,
             has_cache: false,
+            keeps_revisions: true,
             urgent_look_ups: VecDeque::new(),
             background_look_ups: VecDeque::new(),
             look_ups: 0,
@@ -108,10 +117,10 @@ impl<C> Default for Book<C> {
     }
 }
 
-impl<C: Clone> Book<C> {
+impl<C: Clone + PartialEq> Book<C> {
     /// Of no apps yet.
-    pub(crate) fn new(has_cache: bool) -> Self {
-        Self { has_cache, ..Self::default() }
+    pub(crate) fn new(has_cache: bool, keeps_revisions: bool) -> Self {
+        Self { has_cache, keeps_revisions, ..Self::default() }
     }
 
     /// All apps, by number.
@@ -152,6 +161,19 @@ impl<C: Clone> Book<C> {
         }
     }
 
+    /// The file of settings gives it other routes, or schedules, and is otherwise as before.
+    pub(crate) fn route(&mut self, id: AppId, app: Arc<App>) {
+        if let Some(record) = self.records.get_mut(&id) {
+            match &mut record.set_aside {
+                Some(set_aside) => {
+                    record.app = Arc::new(with_routes_of(&record.app, &app));
+                    *set_aside = app;
+                }
+                None => record.app = app,
+            }
+        }
+    }
+
     /// Loads it again, with these settings if there are any; what was loaded before serves meanwhile. One that nobody has asked
     /// for yet is loaded when somebody does.
     pub(crate) fn reload(&mut self, id: AppId, next: Option<Arc<App>>) {
@@ -182,7 +204,7 @@ impl<C: Clone> Book<C> {
         match self.records.get_mut(&id) {
             Some(record) if record.is_idle() => {
                 record.app = next.unwrap_or_else(|| Arc::clone(record.latest()));
-                (record.next, record.failure) = (None, None);
+                (record.next, record.set_aside, record.failure) = (None, None, None);
                 (record.has_vanished, record.vanished_in_a_row) = (true, 0);
             }
             _ => self.reload(id, next),
@@ -368,21 +390,31 @@ impl<C: Clone> Book<C> {
         with: &Arc<App>,
         (wasi, isolation, code): (String, String, C),
     ) -> Option<Served> {
+        let keeps = self.keeps_revisions;
         let (record, is_reload, again) = self.ended(id, with)?;
         let has_new_settings = !Arc::ptr_eq(&record.app, with);
+        let revision =
+            Revision { number: record.loads + 1, wasi, isolation, code, app: Arc::clone(with), is_bad: false };
+        let is_canary = keeps && record.takes_as_canary(&revision);
+        record.set_aside = None;
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
         record.app = match &record.next {
             Some(later) => Arc::new(with_routes_of(with, later)),
             None => Arc::clone(with),
         };
-        let number = record.revision.as_ref().map_or(1, |before| before.number + 1);
-        record.revision = Some(Revision { number, wasi, isolation, code });
-        (record.has_vanished, record.failure) = (false, None);
-        let to = record.take_all();
+        record.failure = None;
+        let (before, to) = match is_canary {
+            true => (record.begin_canary(revision), record.awake_on.iter().copied().collect()),
+            false => {
+                let before = record.begin(revision, keeps);
+                record.has_vanished = false;
+                (before, record.take_all())
+            }
+        };
         if again {
             self.reload(id, None);
         }
-        Some(Served { to, has_new_settings, is_reload })
+        Some(Served { to, has_new_settings, is_reload, before, is_canary })
     }
 
     /// A load of an app with these settings has failed. None: the app is gone meanwhile.
@@ -491,6 +523,12 @@ impl<C: Clone> Book<C> {
 pub(crate) struct OpenedRevision {
     born: u64,
     number: u64,
+}
+
+impl OpenedRevision {
+    pub(crate) fn number(self) -> u64 {
+        self.number
+    }
 }
 
 /// What an opening came to.

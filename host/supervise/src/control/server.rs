@@ -52,7 +52,16 @@ impl Commands for Control {
         let orders = self.orders.clone();
         match command {
             AdminCommand::Reload => Box::pin(reload(orders, Arc::clone(host_status))),
+            AdminCommand::ReloadApp(app) => Box::pin(reload_app(orders, app, Arc::clone(host_status))),
+            AdminCommand::RollBack(app, to) => Box::pin(roll_back(orders, app, to)),
+            AdminCommand::Promote(app) => Box::pin(promote(orders, app)),
             AdminCommand::Restart(worker) => Box::pin(restart(orders, worker)),
+            AdminCommand::Scale(workers, group) => Box::pin(scale(orders, (workers, group), Arc::clone(host_status))),
+            AdminCommand::Drain { is_undone } => {
+                host_status.set_withdrawn(!is_undone);
+                let ready = host_status.is_ready();
+                Box::pin(async move { json(StatusCode::OK, &DrainOutcome { ready }) })
+            }
             AdminCommand::Stop => Box::pin(stop(orders)),
             AdminCommand::RunSchedule(app, schedule) => Box::pin(run_schedule(orders, app, schedule)),
         }
@@ -86,6 +95,12 @@ async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule:
     json(StatusCode::OK, &shown)
 }
 
+/// Whether the host says that it is ready.
+#[derive(Serialize)]
+struct DrainOutcome {
+    ready: bool,
+}
+
 /// Workers that were replaced.
 #[derive(Serialize)]
 struct RestartOutcome {
@@ -103,6 +118,119 @@ async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Adm
         Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
         Err(_) => stopping(),
     }
+}
+
+/// What came of a change of the number of workers.
+#[derive(Serialize)]
+struct ScaleOutcome {
+    /// How many there were, and how many there are now.
+    before: usize,
+    workers: usize,
+    /// The numbers of those that were started or have ended.
+    started: Vec<u16>,
+    ended: Vec<u16>,
+}
+
+/// Brings the number of workers to another one, and answers when the last new one listens, or the last one that leaves has ended.
+async fn scale(
+    orders: mpsc::Sender<ControlOrder>,
+    (workers, group): (u16, Option<String>),
+    host_status: Arc<HostStatus>,
+) -> AdminAnswer {
+    let before = host_status.wanted_workers(group.as_deref());
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::Scale { workers, group, ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(Ok(changed)) => {
+            let workers = usize::from(workers);
+            let (started, ended) = if workers < before { (Vec::new(), changed) } else { (changed, Vec::new()) };
+            json(StatusCode::OK, &ScaleOutcome { before, workers, started, ended })
+        }
+        Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => stopping(),
+    }
+}
+
+/// An app that was loaded again.
+#[derive(Serialize)]
+struct LoadedApp {
+    app: String,
+    /// The number of the revision that is served.
+    revision: u64,
+}
+
+/// Loads the component of one app again, and answers when all workers serve it.
+async fn reload_app(orders: mpsc::Sender<ControlOrder>, app: String, host_status: Arc<HostStatus>) -> AdminAnswer {
+    let find = || host_status.apps().into_values().find(|row| row.name == app);
+    if find().is_none() {
+        return no_app(&app);
+    }
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::ReloadApp { app: app.clone(), ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(Ok(())) => json(StatusCode::OK, &LoadedApp { revision: find().map_or(0, |row| row.revision), app }),
+        Ok(Err(error)) => {
+            let failed = FailedApp { name: app, error: error.to_string(), hint: error.hint };
+            json(StatusCode::CONFLICT, &failed)
+        }
+        Err(_) => overtaken(),
+    }
+}
+
+/// An app of which another revision is served.
+#[derive(Serialize)]
+struct RolledBackApp {
+    app: String,
+    from: u64,
+    to: u64,
+}
+
+/// Goes back to a revision of an app, and answers when all workers serve it.
+async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u64>) -> AdminAnswer {
+    let ((begun, begins), (ended, ends)) = (oneshot::channel(), oneshot::channel());
+    if orders.send(ControlOrder::RollBack { app: app.clone(), to, begun, ended }).await.is_err() {
+        return stopping();
+    }
+    let (from, to) = match begins.await {
+        Ok(Ok(numbers)) => numbers,
+        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => return stopping(),
+    };
+    match ends.await {
+        Ok(Ok(())) => json(StatusCode::OK, &RolledBackApp { app, from, to }),
+        Ok(Err(error)) => page(StatusCode::CONFLICT, "text/plain", format!("{error}\n")),
+        Err(_) => overtaken(),
+    }
+}
+
+/// Gives all requests of an app to its new revision, and answers when all workers serve it.
+async fn promote(orders: mpsc::Sender<ControlOrder>, app: String) -> AdminAnswer {
+    let ((begun, begins), (ended, ends)) = (oneshot::channel(), oneshot::channel());
+    if orders.send(ControlOrder::Promote { app: app.clone(), begun, ended }).await.is_err() {
+        return stopping();
+    }
+    let revision = match begins.await {
+        Ok(Ok(revision)) => revision,
+        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => return stopping(),
+    };
+    match ends.await {
+        Ok(Ok(())) => json(StatusCode::OK, &LoadedApp { app, revision }),
+        Ok(Err(error)) => page(StatusCode::CONFLICT, "text/plain", format!("{error}\n")),
+        Err(_) => overtaken(),
+    }
+}
+
+fn no_app(app: &str) -> AdminAnswer {
+    page(StatusCode::CONFLICT, "text/plain", format!("there is no app `{app}`\n"))
+}
+
+fn overtaken() -> AdminAnswer {
+    page(StatusCode::CONFLICT, "text/plain", "a later command took the place of this one, or the host stops\n")
 }
 
 fn json(status: StatusCode, outcome: &impl Serialize) -> AdminAnswer {

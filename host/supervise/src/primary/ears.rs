@@ -26,6 +26,8 @@ pub(super) struct Ears<'a, B: Backend> {
     pub(super) read: &'a mut mpsc::Receiver<io::Result<Reading>>,
     pub(super) looked: &'a mut mpsc::Receiver<io::Result<TlsLook>>,
     pub(super) runs: &'a mut mpsc::Receiver<EndedRun>,
+    /// Tells that a file of `--watch` has changed.
+    pub(super) files: &'a mut mpsc::Receiver<()>,
     pub(super) signals: &'a mut Signals,
     /// Ends with the spawner. None once it has.
     pub(super) spawner: Option<Pin<&'a mut (dyn Future<Output = io::Result<()>> + 'a)>>,
@@ -42,6 +44,7 @@ pub(super) enum Heard<B: Backend> {
     Read(Box<io::Result<Reading>>),
     LookedAtTls(io::Result<TlsLook>),
     RunEnded(EndedRun),
+    FilesChanged,
     Due(DueTask),
     /// Nothing: the loop looks at everything again.
     Nothing,
@@ -58,11 +61,13 @@ pub(super) enum DueTask {
     LookAtTls,
     Schedules,
     ServiceManager,
+    Retire,
     Restart,
+    Revisions,
 }
 
 /// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 9];
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 11];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.
@@ -74,7 +79,7 @@ impl<B: Backend> Ears<'_, B> {
         due: DueTimes,
         looks_again: bool,
     ) -> Heard<B> {
-        let Self { workers, orders, commands, done, read, looked, runs, signals, spawner } = self;
+        let Self { workers, orders, commands, done, read, looked, runs, files, signals, spawner } = self;
         let lost = async {
             match spawner {
                 Some(lost) => lost.await,
@@ -105,6 +110,7 @@ impl<B: Backend> Ears<'_, B> {
             Some(reading) = read.recv(), if !is_draining => Heard::Read(Box::new(reading)),
             Some(look) = looked.recv(), if !is_draining => Heard::LookedAtTls(look),
             Some(ended) = runs.recv() => Heard::RunEnded(ended),
+            Some(()) = files.recv(), if !is_draining => Heard::FilesChanged,
             task = due => Heard::Due(task),
             () = tokio::time::sleep(DISPATCH_AGAIN), if looks_again => Heard::Nothing,
         }

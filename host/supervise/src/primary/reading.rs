@@ -37,7 +37,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Loads an app again, for somebody who waits for the outcome.
-    fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
+    pub(super) fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
         let found = self.apps.book.iter().find(|(_, record)| record.app().name == name);
         let Some((app, record)) = found else {
             // Its end tells who waits that nothing came of it.
@@ -136,13 +136,15 @@ impl<B: Backend> Primary<B> {
             self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
         }
         self.reload.held = number;
+        self.watched_files.follow(&config);
         let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
         let found = {
             let before = self.apps.book.iter().map(|(id, record)| (id, record.latest()));
             let before = before.filter(|(_, app)| !wrong.contains(&*app.name));
             difference(before, &config.apps, &mut self.apps.numbers)
         };
-        self.tell_what_needs_a_restart(&config);
+        let follows_workers = self.follow_workers(&config);
+        self.tell_what_needs_a_restart(&config, follows_workers);
         if self.host_status.set_admin_access(&config.admin_access) {
             tracing::info!("reload: the names or the token of the admin address changed");
         }
@@ -172,6 +174,8 @@ impl<B: Backend> Primary<B> {
             self.apps.book.remove(id);
             self.places.iter().filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.forget(id));
             self.unpublished.forget(id);
+            self.watches.forget(id);
+            self.swaps.end(id);
             self.host_status.hide(id);
             loads.remove(&id);
             self.reload.gone(id);
@@ -233,7 +237,7 @@ impl<B: Backend> Primary<B> {
             Change::None if has_failed || is_touched => self.apps.book.renew(id, None),
             Change::None => return false,
             Change::Routes if record.is_settled() && !has_failed && !is_touched => {
-                self.apps.book.set(id, Arc::clone(app));
+                self.apps.book.route(id, Arc::clone(app));
                 return false;
             }
             Change::Routes | Change::Settings => {
@@ -267,7 +271,13 @@ impl<B: Backend> Primary<B> {
         self.reload.barred(id, error);
     }
 
-    fn tell_what_needs_a_restart(&self, config: &Config) {
+    fn tell_what_needs_a_restart(&self, config: &Config, follows_workers: bool) {
+        let mut config = config.clone();
+        if follows_workers {
+            config.workers = self.config.workers;
+            config.workers_max = config.workers_max.max(self.config.workers_max);
+        }
+        let config = &config;
         let changed = match &self.config.development {
             // It has its own.
             Some(_) => changed_host_settings(
@@ -364,7 +374,7 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Grants stores and databases to the apps as they are served and as they are to be, and no others.
-    fn grant_kept(&self) {
+    pub(super) fn grant_kept(&self) {
         let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
         let (apps, kept): (Vec<Arc<App>>, _) = (apps.cloned().collect(), self.kept.clone());
         let counts = self.host_status.host;
@@ -374,7 +384,8 @@ impl<B: Backend> Primary<B> {
     /// Notes which apps have been loaded for the last reading.
     pub(super) fn settle_loads(&mut self) {
         let Some(loads) = &mut self.reload.loads else { return };
-        loads.retain(|id| self.apps.book.get(*id).is_some_and(|record| !record.is_at_rest()));
+        let is_loading = |id| self.apps.book.get(id).is_some_and(|record| !record.is_at_rest());
+        loads.retain(|id| is_loading(*id) || self.swaps.is_under_way(*id));
         if loads.is_empty() && !self.unpublished.is_pending() {
             self.reload.loads = None;
             // What apps had before and have no more.

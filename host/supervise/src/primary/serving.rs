@@ -48,7 +48,7 @@ impl<B: Backend> Primary<B> {
         if !self.serves(worker, app) {
             return;
         }
-        self.reload.caught_up(worker, Some(app));
+        self.caught_up(worker, Some(app));
         if self.apps.book.applied(worker, app) {
             self.show(app);
         }
@@ -59,7 +59,7 @@ impl<B: Backend> Primary<B> {
         if !self.serves(worker, app) {
             return;
         }
-        self.reload.caught_up(worker, Some(app));
+        self.caught_up(worker, Some(app));
         self.apps.book.behind(worker, app);
         self.show(app);
     }
@@ -76,7 +76,7 @@ impl<B: Backend> Primary<B> {
     /// A worker has no memory for an instance of an app. The memory is that of all workers, of all groups.
     pub(super) fn on_lack_of_memory(&self, worker: WorkerId, app: AppId) {
         // One who asked a moment ago may have it by now.
-        let is_short = self.backend.host().memory_bytes.load(Relaxed) > self.config.limits.memory_total_bytes / 2;
+        let is_short = self.backend.host().memory.get() > self.config.limits.memory_total_bytes / 2;
         if !is_short || !self.serves(worker, app) {
             return;
         }
@@ -95,7 +95,8 @@ impl<B: Backend> Primary<B> {
 
     /// When [`Self::tend_apps`] has something to do.
     pub(super) fn apps_due_at(&self) -> Option<Instant> {
-        self.apps.book.next_retry().into_iter().chain(self.unpublished.due_at()).min()
+        let due = [self.apps.book.next_retry(), self.unpublished.due_at(), self.swaps.due_at()];
+        due.into_iter().flatten().min()
     }
 
     /// Tries apps again, and tells workers of changed ones, where the time for that has come.
@@ -105,6 +106,16 @@ impl<B: Backend> Primary<B> {
         if self.unpublished.due_at().is_some_and(|at| at <= now) {
             self.publish();
         }
+        let told = self.swaps.due(now);
+        self.tell(told);
+        self.settle_loads();
+    }
+
+    /// A worker serves an app with what it was given last, or cannot yet; none: it is gone, and its successor will.
+    pub(super) fn caught_up(&mut self, worker: WorkerId, served: Option<AppId>) {
+        self.reload.caught_up(worker, served);
+        self.swaps.caught_up(worker, served, Instant::now());
+        self.settle_loads();
     }
 
     /// Loads the first apps, so that no request waits for them.
@@ -175,11 +186,25 @@ impl<B: Backend> Primary<B> {
             // A worker serves what it is given by the settings in its table.
             self.unpublished.note(id, Instant::now());
         }
+        self.begin_watch(id, served.before);
+        // (A canary has its share at once.)
+        let told = match served.before.is_some() && !served.is_canary {
+            true => self
+                .swaps
+                .begin(id, told.into_iter().map(|one| (one.worker(), one)).collect(), Instant::now())
+                .into_iter()
+                .collect(),
+            false => told,
+        };
         self.tell(told);
         let name = self.name_of(id);
         let revision = self.apps.book.get(id).and_then(|record| record.revision());
         let (isolation, wasi) = revision.map_or(("", ""), |revision| (&*revision.isolation, &*revision.wasi));
-        if served.is_reload {
+        if let Some(canary) = self.apps.book.get(id).and_then(|record| record.canary()).filter(|_| served.is_canary) {
+            self.host_status.host.reloads.fetch_add(1, Relaxed);
+            let (revision, share) = (canary.number, canary.app.canary.share_percent.unwrap_or(0));
+            tracing::info!(app = name, revision, "reload: {share} % of new requests go to the new component");
+        } else if served.is_reload {
             self.host_status.host.reloads.fetch_add(1, Relaxed);
             tracing::info!(app = name, isolation, wasi, "reload: new requests go to the new component");
         } else {
@@ -198,7 +223,7 @@ impl<B: Backend> Primary<B> {
         }
         match (failed.is_reload, failed.keeps_old) {
             // `wasmhost dev` tells of it in its own way.
-            _ if self.reload.is_awaited(id) => {}
+            _ if self.config.development.is_some() && self.reload.is_awaited(id) => {}
             (true, true) => {
                 tracing::error!(app = name, hint, "reload failed, the old component goes on: {error}");
             }
@@ -214,13 +239,14 @@ impl<B: Backend> Primary<B> {
     /// Tells workers. Those that have ended hear it when they start again, if they ask.
     pub(super) fn tell(&mut self, told: impl IntoIterator<Item = Tell<B::Guest>>) {
         for one in told {
-            let (Tell::Supply(worker, app, _) | Tell::Refuse(worker, app, _)) = &one;
+            let (Tell::Supply(worker, app, ..) | Tell::Refuse(worker, app, _)) = &one;
             let (worker, app) = (*worker, *app);
+            self.swaps.overtaken(worker, app);
             self.show(app);
             let Some(one) = self.unpublished.hold((worker, app), one) else { continue };
             let Some(handle) = self.place_of(worker).and_then(|place| place.handle.as_ref()) else { continue };
             match one {
-                Tell::Supply(_, app, guest) => handle.supply(app, guest),
+                Tell::Supply(_, app, guest, tag) => handle.supply(app, guest, tag),
                 Tell::Refuse(_, app, reason) => handle.refuse(app, reason),
             }
         }
@@ -245,9 +271,8 @@ impl<B: Backend> Primary<B> {
         };
         for (division, table) in self.divisions.iter_mut().zip(tables).rev() {
             division.table = table;
-            for handle in self.places[division.places.clone()].iter().filter_map(|place| place.handle.as_ref()) {
-                handle.table(&division.table);
-            }
+            let places = division.places.iter().filter_map(|place| self.places.get(*place));
+            places.filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.table(&division.table));
         }
         let told = self.unpublished.published(began.elapsed());
         self.tell(told);
@@ -256,7 +281,7 @@ impl<B: Backend> Primary<B> {
 
     /// Whether this worker is one of those that serve this app. What others say of it is not heeded: they may have been
     /// broken into.
-    fn serves(&self, worker: WorkerId, app: AppId) -> bool {
+    pub(super) fn serves(&self, worker: WorkerId, app: AppId) -> bool {
         let division = self.place_of(worker).and_then(|place| self.divisions.get(place.division));
         division.zip(self.apps.book.get(app)).is_some_and(|(division, record)| division.serves(record.app()))
     }
@@ -298,6 +323,9 @@ impl<B: Backend> Primary<B> {
             wasi: revision.map(|revision| revision.wasi.clone()).unwrap_or_default(),
             isolation: revision.map(|revision| revision.isolation.clone()).unwrap_or_default(),
             revision: revision.map_or(0, |revision| revision.number),
+            revisions: record.revisions().into_iter().map(|(number, state)| (number, state.name())).collect(),
+            loads: record.times_loaded(),
+            since: None,
             stores: app.grants.stores.iter().map(|grant| (grant.name.clone(), grant.store.clone())).collect(),
             databases: app.grants.databases.iter().map(|grant| (grant.name.clone(), grant.database.clone())).collect(),
             behind: record.behind().map(|worker| worker.0).collect(),

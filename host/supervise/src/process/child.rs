@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
-use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::runtime::LocalRuntime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::backoff::Backoff;
@@ -21,20 +21,19 @@ use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
 use wasmhost_confine::{self as confine, Cage, Confinement, Unconfined};
-use wasmhost_sandbox::{Artifact, HostServices, LoadError, Sandbox, Ticker, capabilities};
+use wasmhost_sandbox::{Artifact, LoadError, Sandbox, Ticker, capabilities};
 use wasmhost_serve::clients::Clients;
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
 use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient, Permit};
 use wasmhost_serve::worker::{
-    Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
-    WorkerSetup, orders, thread,
+    Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, SentReport, Stage, Supply,
+    WorkerEvent, WorkerSetup, orders, thread,
 };
-use wasmhost_sqlite::{DatabaseLine, Databases};
-use wasmhost_storage::{LineEnd, Remote, RemoteLine, StoreOptions, Stores};
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
+use super::service_lines::{ServiceLines, host_services};
 use super::table;
 use crate::listening::opened;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead};
@@ -91,7 +90,7 @@ pub fn run() -> Result<bool, WorkerProcessError> {
             let artifact = Artifact::prepare_opened(component, &config, &app, &Launcher::Own);
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("the process that tries the component", &missing);
-            load(&wire, &config, &app, artifact, descriptors)
+            load(&wire, &config, &app, artifact, descriptors, runtime)
         }
         Some((
             wire,
@@ -138,18 +137,24 @@ fn load(
     app: &Arc<App>,
     artifact: Result<Artifact, LoadError>,
     mut descriptors: Descriptors,
+    runtime: LocalRuntime,
 ) -> Result<bool, WorkerProcessError> {
     let own = scoreboard::opened::<Scoreboard>(&descriptors.take(Descriptor::Scoreboard)?)?;
     let host = scoreboard::opened::<HostScoreboard>(&descriptors.take(Descriptor::HostScoreboard)?)?;
+    // Where there is no probe, nothing is asked, and there are no lines.
+    let (services, lines) = {
+        let _entered = runtime.enter();
+        host_services(&mut descriptors)?
+    };
+    lines.run_in(&runtime, WorkerId(0));
     let trial = Trial {
-        // A trial asks no store.
-        sandbox: Sandbox::new(config, 1, Ticker::start()?, HostServices::default()),
+        sandbox: Sandbox::new(config, 1, Ticker::start()?, services),
         among_others: config.source.is_some(),
-        budget: budget(config, &host.memory_bytes, &own.memory_bytes),
+        budget: budget(config, &host.memory, &own.memory),
         pulse: &own.pulse,
     };
     let loaded = artifact.and_then(|artifact| {
-        let (_, tried) = link_and_try(&artifact, app, &trial)?;
+        let (_, tried) = link_and_try(&artifact, app, &trial, Some(runtime))?;
         Ok((tried, artifact))
     });
     match loaded {
@@ -190,26 +195,20 @@ fn work(
     config: Arc<Config>,
     start: ChildStart,
     descriptors: Descriptors,
-    runtime: tokio::runtime::LocalRuntime,
+    runtime: LocalRuntime,
 ) -> Exit {
     let ready = {
         let _entered = runtime.enter();
         prepare(wire, config, start, descriptors)
     };
-    let Ready { setup, orders: (orders, heard), attendance, linker, stores, databases } = match ready {
+    let Ready { setup, orders: (orders, heard), attendance, linker, lines } = match ready {
         Ok(ready) => ready,
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
     let (outdated, unserved) = (Rc::clone(&attendance.outdated), Rc::clone(&attendance.unserved));
     let (inbox, connections) = inbox::inbox();
     runtime.spawn_local(attendance.attend(linker, inbox, orders));
-    if let Some((line, read, write)) = stores {
-        let id = setup.id;
-        runtime.spawn_local(async move { told_of(id, line.run(read, write).await) });
-    }
-    if let Some(line) = databases {
-        runtime.spawn_local(ask_for_databases(line, setup.id));
-    }
+    lines.run_in(&runtime, setup.id);
     let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), unserved), connections, heard);
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
@@ -223,30 +222,7 @@ struct Ready {
     orders: (OrderSender, OrderReceiver),
     attendance: Attendance,
     linker: Linker,
-    /// The line to the stores, where the host has some.
-    stores: Option<(RemoteLine, Receiver, Sender)>,
-    /// The line to the databases, where the host has some.
-    databases: Option<DatabaseLine>,
-}
-
-/// Tells that this worker's guests are not answered any more.
-fn told_of(worker: WorkerId, ended: io::Result<()>) {
-    // (When the host stops, its workers go before the primary.)
-    let reason = ended.err().map_or_else(|| "the primary has closed it".to_owned(), |error| error.to_string());
-    tracing::error!(
-        worker = worker.0,
-        "the worker's line to the stores has ended, and its guests get errors from them until it is replaced: {reason}"
-    );
-}
-
-/// Has the statements of this worker's guests done.
-async fn ask_for_databases(line: DatabaseLine, worker: WorkerId) {
-    let ended = line.run().await;
-    let reason = ended.err().map_or_else(|| "the primary has closed it".to_owned(), |error| error.to_string());
-    tracing::error!(
-        worker = worker.0,
-        "the worker's line to the databases has ended, and its guests get errors from them until it is replaced: {reason}"
-    );
+    lines: ServiceLines,
 }
 
 fn prepare(
@@ -264,25 +240,14 @@ fn prepare(
     log::count_lost_in(&own.metrics.log_lines_lost);
     let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
-    let (services, stores) = match (take(Descriptor::StoreReplies), take(Descriptor::StoreQuestions)) {
-        (Ok(reads), Ok(writes)) => {
-            let (read, write) = LineEnd { reads, writes }.watched().map_err(text)?;
-            let (remote, line) = Remote::new(StoreOptions::default().patience);
-            (HostServices { stores: Stores::Elsewhere(remote), ..HostServices::default() }, Some((line, read, write)))
-        }
-        // The host has none.
-        _ => (HostServices::default(), None),
-    };
-    let (databases, databases_line) = take(Descriptor::Databases)
-        .map(Databases::new)
-        .map_or_else(|_| (Databases::default(), None), |(databases, line)| (databases, Some(line)));
-    let services = HostServices { databases, ..services };
+    let (services, lines) = host_services(&mut descriptors).map_err(text)?;
+    let mut take = |what| descriptors.take(what).map_err(text);
     let sandbox = Sandbox::new(&config, 1, Ticker::start().map_err(text)?, services);
     make_engines_ahead(&config, &sandbox);
     let directories = start.directories;
     let table = Arc::new(table::read(&take(Descriptor::Table)?, &directories).map_err(text)?);
     let mut supplies = BTreeMap::new();
-    if let Some(Code { app: id, stored, .. }) = start.first
+    if let Some(Code { app: id, stored, tag, .. }) = start.first
         && let Some(app) = table.get(id)
     {
         let code = match stored {
@@ -290,7 +255,7 @@ fn prepare(
             None => CodeAtRest::Held(Arc::new(take(Descriptor::Code)?)),
         };
         match link(&code, app, &sandbox) {
-            Ok(guest) => drop(supplies.insert(id, Supply::Guest(guest))),
+            Ok(guest) => drop(supplies.insert(id, Supply::Guest(guest, tag))),
             // It comes later.
             Err(Unlinked::Vanished(_)) => wire.try_send(&FromWorker::Vanished(id), &[]).map_err(text)?,
             Err(Unlinked::Broken(error)) => return Err(error.to_string()),
@@ -334,7 +299,7 @@ fn prepare(
         unserved: Rc::default(),
     };
     let (orders, linker) = (orders(table, Stage::Serve, supplies), Linker::new(sandbox));
-    Ok(Ready { setup, orders, attendance, linker, stores, databases: databases_line })
+    Ok(Ready { setup, orders, attendance, linker, lines })
 }
 
 /// What came for TLS: nothing where no address needs it.
@@ -472,7 +437,7 @@ impl Attendance {
     /// Begins to link the code of an app.
     async fn supply(
         &self,
-        Code { app, stored, is_tried }: Code,
+        Code { app, stored, is_tried, tag }: Code,
         mut descriptors: Descriptors,
         linker: &mut Linker,
         orders: &OrderSender,
@@ -491,7 +456,7 @@ impl Attendance {
         // Of an app that the latest table has not, nobody asks.
         let Some(settings) = self.table.get(app) else { return };
         self.unserved.borrow_mut().entry(app).or_insert(NotLinked::OnItsWay);
-        if let Some(reason) = linker.link(app, ToLink::new(Arc::clone(settings), code)) {
+        if let Some(reason) = linker.link(app, ToLink::new(Arc::clone(settings), code, tag)) {
             // Requests of an app that was asleep meanwhile wait for it.
             self.note_behind(app, reason, orders).await;
         }
@@ -511,7 +476,7 @@ impl Attendance {
                 if is_latest && self.unserved.borrow_mut().remove(&id) == Some(NotLinked::Behind) {
                     tracing::info!(worker = self.id.0, app = link.app.name, "the worker serves the latest component");
                 }
-                orders.supply(id, Supply::Guest(guest));
+                orders.supply(id, Supply::Guest(guest, link.tag));
             }
             Err(Unlinked::Vanished(error)) => {
                 tracing::debug!(worker = self.id.0, "{error}");
@@ -654,7 +619,17 @@ impl Events for EventWire {
             WorkerEvent::Wants(_, app) => FromWorker::Wants(app),
             WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
             WorkerEvent::LacksMemory(_, app) => FromWorker::LacksMemory(app),
-            WorkerEvent::Fault(_, app, fault) => FromWorker::Fault(app, fault),
+            WorkerEvent::FellBack(_, app, revision) => FromWorker::FellBack(app, revision),
+            WorkerEvent::Fault(_, app, fault, report) => {
+                let report = report.and_then(|report| match report {
+                    // Without memory or a descriptor for it there is no bundle.
+                    SentReport::Here(report) => SentReport::sealed(&report).ok(),
+                    SentReport::Sealed(report) => Some(report),
+                });
+                let report: Vec<_> = report.iter().map(|report| (Descriptor::Report, report.as_fd())).collect();
+                let _ = self.0.send(&FromWorker::Fault(app, fault), &report).await;
+                return;
+            }
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),
             WorkerEvent::Forward(_, group, socket) => {
                 // One that cannot be sent is closed, and the request that waits for it gets 503.

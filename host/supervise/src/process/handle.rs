@@ -20,7 +20,7 @@ use wasmhost_confine::spawner::{Attended, End, Spawner};
 use wasmhost_serve::clients::Client;
 use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, INBOX_MAX};
-use wasmhost_serve::worker::{Exit, Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{Exit, RevisionTag, SentReport, Stage, WorkerEvent, WorkerId};
 
 use super::forwarded;
 use super::protocol::{FromWorker, ToWorker};
@@ -188,8 +188,8 @@ impl Worker for ProcessHandle {
         self.unsent.table(Arc::clone(table));
     }
 
-    fn supply(&self, app: AppId, guest: CodeAtRest) {
-        self.unsent.app(app, GivenSupply::Code(guest));
+    fn supply(&self, app: AppId, guest: CodeAtRest, tag: RevisionTag) {
+        self.unsent.app(app, GivenSupply::Code(guest, tag));
     }
 
     fn refuse(&self, app: AppId, reason: Arc<str>) {
@@ -300,7 +300,11 @@ async fn attend(
                 Ok(Some((FromWorker::Wants(app), _))) => WorkerEvent::Wants(id, app),
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
                 Ok(Some((FromWorker::LacksMemory(app), _))) => WorkerEvent::LacksMemory(id, app),
-                Ok(Some((FromWorker::Fault(app, fault), _))) => WorkerEvent::Fault(id, app, fault),
+                Ok(Some((FromWorker::FellBack(app, revision), _))) => WorkerEvent::FellBack(id, app, revision),
+                Ok(Some((FromWorker::Fault(app, fault), mut descriptors))) => {
+                    let report = descriptors.take(Descriptor::Report).ok().map(SentReport::Sealed);
+                    WorkerEvent::Fault(id, app, fault, report)
+                }
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
                 Ok(Some((FromWorker::Behind(app), _))) => WorkerEvent::Behind(id, app),
                 Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {

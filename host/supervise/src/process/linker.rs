@@ -11,6 +11,7 @@ use wasmhost_base::heap;
 use wasmhost_base::panics::caught;
 use wasmhost_config::{App, AppId};
 use wasmhost_sandbox::{Guest, LoadError, Sandbox};
+use wasmhost_serve::worker::RevisionTag;
 
 use crate::apps::book::OPENINGS_MAX;
 use crate::apps::difference::{Change, compare};
@@ -50,13 +51,15 @@ const AGAIN: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(
 pub(super) struct ToLink {
     pub(super) app: Arc<App>,
     code: CodeAtRest,
+    /// Which revision of the app it is.
+    pub(super) tag: RevisionTag,
     /// How often it could not be.
     failed: u32,
 }
 
 impl ToLink {
-    pub(super) fn new(app: Arc<App>, code: CodeAtRest) -> Self {
-        Self { app, code, failed: 0 }
+    pub(super) fn new(app: Arc<App>, code: CodeAtRest, tag: RevisionTag) -> Self {
+        Self { app, code, tag, failed: 0 }
     }
 
     /// Whether it could not be linked before.
@@ -66,7 +69,7 @@ impl ToLink {
 
     /// Whether the same comes of linking it: it is the same code, of an app with the same settings.
     fn is_same(&self, other: &Self) -> bool {
-        self.code.is_same(&other.code) && compare(&self.app, &other.app) != Change::Settings
+        self.code == other.code && compare(&self.app, &other.app) != Change::Settings
     }
 }
 
@@ -111,16 +114,18 @@ impl Schedule {
     /// earlier because it is given again. In that case answers why it could not be.
     fn add(&mut self, id: AppId, link: ToLink) -> Option<Arc<str>> {
         if let Some(running) = self.running.get_mut(&id).filter(|running| running.link.is_same(&link)) {
-            running.is_void = false;
+            (running.is_void, running.link.tag) = (false, link.tag);
             self.waiting.remove(&id);
             return None;
         }
-        if let Some(later) = self.later.get(&id).filter(|later| later.link.is_same(&link)) {
+        if let Some(later) = self.later.get_mut(&id).filter(|later| later.link.is_same(&link)) {
+            later.link.tag = link.tag;
             return Some(Arc::clone(&later.reason));
         }
         self.later.remove(&id);
-        if !self.waiting.get(&id).is_some_and(|waiting| waiting.is_same(&link)) {
-            self.waiting.insert(id, link);
+        match self.waiting.get_mut(&id).filter(|waiting| waiting.is_same(&link)) {
+            Some(waiting) => waiting.tag = link.tag,
+            None => drop(self.waiting.insert(id, link)),
         }
         None
     }
@@ -261,7 +266,8 @@ mod tests {
 
     /// Code that is in this file.
     fn code(file: &str) -> std::io::Result<ToLink> {
-        Ok(ToLink::new(Arc::default(), CodeAtRest::Held(Arc::new(std::fs::File::open(file)?.into()))))
+        let code = CodeAtRest::Held(Arc::new(std::fs::File::open(file)?.into()));
+        Ok(ToLink::new(Arc::default(), code, RevisionTag::default()))
     }
 
     fn old() -> std::io::Result<ToLink> {

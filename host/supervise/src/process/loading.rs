@@ -20,6 +20,7 @@ use super::handle::{GONE_WITHIN, SHORTAGE_PAUSE, end_of, is_shortage, spawn};
 use super::protocol::{FromWorker, ToWorker};
 use super::table;
 use crate::backend::{Backend, Loaded, Pending};
+use crate::kept::KeptForApps;
 use crate::loader::{CodeAtRest, short};
 
 /// How often it is looked whether there is a descriptor for the code: for some ten seconds.
@@ -60,18 +61,20 @@ pub(super) fn begin<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     app: &Arc<App>,
     spawner: &Arc<Spawner>,
     (host, host_file): (&'static HostScoreboard, &Arc<OwnedFd>),
-    (desks, missing): (&Desks, &[String]),
+    (desks, missing, kept): (&Desks, &[String], &KeptForApps),
 ) -> io::Result<Pending<Loaded<B>>> {
     let desk = LoadingDesk::take(desks, host)?;
     let (config, app, spawner) = (Arc::clone(config), Arc::clone(app), Arc::clone(spawner));
-    let (host_file, missing) = (Arc::clone(host_file), missing.to_vec());
+    let (host_file, missing, kept) = (Arc::clone(host_file), missing.to_vec(), kept.clone());
     let (answer, loaded) = oneshot::channel();
     tokio::task::spawn_local(async move {
         let outcome = match spawner.open_component(&app, false).await {
-            Ok((component, _)) => match start(&spawner, &app, &component.into(), &desk, &host_file, missing) {
-                Ok((child, wire)) => attend(&config, &app, child, &wire).await,
-                Err(error) => Err(short(&app, format!("the loader cannot be started: {error}"))),
-            },
+            Ok((component, _)) => {
+                match start((&*spawner, &kept), &app, &component.into(), &desk, &host_file, missing) {
+                    Ok((child, wire)) => attend(&config, &app, child, &wire).await,
+                    Err(error) => Err(short(&app, format!("the loader cannot be started: {error}"))),
+                }
+            }
             Err(error) => Err(LoadError::unreadable(&app, &error)),
         };
         drop(desk);
@@ -124,7 +127,7 @@ impl Drop for LoadingDesk {
 
 /// Starts the process that loads this component of an app.
 fn start(
-    spawner: &Spawner,
+    (spawner, kept): (&Spawner, &KeptForApps),
     app: &Arc<App>,
     component: &OwnedFd,
     desk: &LoadingDesk,
@@ -135,6 +138,9 @@ fn start(
     let only = table::write([&only].into_iter())?;
     let (child, wire) = spawn(spawner, app.group.as_deref())?;
     let own = desk.file.as_ref().map(|file| (Descriptor::Scoreboard, file.as_fd()));
+    // Who only starts asks for nothing.
+    let lines = app.probe.path.as_ref().map(|_| kept.lines(app.group.as_deref())).transpose()?.unwrap_or_default();
+    let lines = lines.iter().map(|(what, line)| (*what, line.as_fd()));
     let files: Vec<Sent<'_>> = [
         (Descriptor::Table, only.as_fd()),
         (Descriptor::Component, component.as_fd()),
@@ -142,6 +148,7 @@ fn start(
     ]
     .into_iter()
     .chain(own)
+    .chain(lines)
     .collect();
     wire.try_send(&ToWorker::Load { missing }, &files)?;
     Ok((child, wire))
@@ -154,7 +161,8 @@ async fn attend<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     child: Attended,
     wire: &Wire,
 ) -> Result<Loaded<B>, LoadError> {
-    let limit = [config.compilation.timeout, app.limits.start_timeout(), LOADING_BEYOND].into_iter().sum();
+    let limit = [config.compilation.timeout, app.limits.start_timeout(), app.probe.timeout, LOADING_BEYOND];
+    let limit = limit.into_iter().sum();
     let last_word = OnceCell::new();
     let hearing = async {
         let mut shortages = 0;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_config::AppId;
 use wasmhost_sandbox::StoredCode;
 use wasmhost_serve::clients::Client;
-use wasmhost_serve::worker::{Applied, Exit, InstanceFault, ListenerId, ListenerRow, Peer};
+use wasmhost_serve::worker::{Applied, Exit, InstanceFault, ListenerId, ListenerRow, Peer, RevisionTag};
 
 use crate::loader::Tried;
 
@@ -76,6 +76,8 @@ pub(super) struct Code {
     pub(super) stored: Option<StoredCode>,
     /// The app was tried with it.
     pub(super) is_tried: bool,
+    /// Which revision of the app it is.
+    pub(super) tag: RevisionTag,
 }
 
 /// What a worker, or the loading process, says.
@@ -94,7 +96,9 @@ pub(super) enum FromWorker {
     Behind(AppId),
     /// There is no memory for an instance of an app, and no app of this worker can make room.
     LacksMemory(AppId),
-    /// An instance of an app was given up.
+    /// This revision of an app faulted again and again, and what the worker had before is served again.
+    FellBack(AppId, u64),
+    /// An instance of an app was given up. With a report, if one is wanted.
     Fault(AppId, InstanceFault),
     /// A worker of this group is to be given this connection. With its socket.
     Forward(String),

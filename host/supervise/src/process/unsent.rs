@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
-use wasmhost_serve::worker::{ListenerRow, Stage};
+use wasmhost_serve::worker::{ListenerRow, RevisionTag, Stage};
 
 use super::protocol::{Code, ToWorker};
 use crate::loader::CodeAtRest;
@@ -24,7 +24,7 @@ const ORDER_AGAIN: Duration = Duration::from_millis(10);
 /// What is said of an app.
 #[derive(Debug, Clone)]
 pub(super) enum GivenSupply {
-    Code(CodeAtRest),
+    Code(CodeAtRest, RevisionTag),
     Refusal(Arc<str>),
 }
 
@@ -216,8 +216,8 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
             wire.send(&ToWorker::Listeners(listeners.rows.clone()), &tls).await
         }
         WorkerOrder::Claimed(answers) => wire.send(&ToWorker::Claimed(answers.clone()), &[]).await,
-        WorkerOrder::App(app, GivenSupply::Code(code)) => {
-            let (code, file) = code_of(*app, code);
+        WorkerOrder::App(app, GivenSupply::Code(code, tag)) => {
+            let (code, file) = code_of(*app, code, *tag);
             wire.send(&ToWorker::Supply(code), &file.into_iter().collect::<Vec<_>>()).await
         }
         WorkerOrder::App(app, GivenSupply::Refusal(reason)) => {
@@ -228,12 +228,13 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
 }
 
 /// Code as it is told of, and the descriptor that goes with it.
-pub(super) fn code_of(app: AppId, code: &CodeAtRest) -> (Code, Option<Sent<'_>>) {
-    match code {
-        CodeAtRest::Stored(stored) => (Code { app, stored: Some(stored.clone()), is_tried: true }, None),
-        CodeAtRest::Found(stored) => (Code { app, stored: Some(stored.clone()), is_tried: false }, None),
-        CodeAtRest::Held(file) => (Code { app, stored: None, is_tried: true }, Some((Descriptor::Code, file.as_fd()))),
-    }
+pub(super) fn code_of(app: AppId, code: &CodeAtRest, tag: RevisionTag) -> (Code, Option<Sent<'_>>) {
+    let (stored, is_tried, file) = match code {
+        CodeAtRest::Stored(stored) => (Some(stored.clone()), true, None),
+        CodeAtRest::Found(stored) => (Some(stored.clone()), false, None),
+        CodeAtRest::Held(file) => (None, true, Some((Descriptor::Code, file.as_fd()))),
+    };
+    (Code { app, stored, is_tried, tag }, file)
 }
 
 #[cfg(test)]

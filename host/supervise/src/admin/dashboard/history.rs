@@ -37,8 +37,8 @@ pub(super) struct Moment {
     pub(super) sheds: f32,
     /// Half of all requests, nine of ten, and 99 of 100 took so many seconds at most; none: there were none.
     pub(super) percentiles: Option<[f32; 3]>,
-    /// By worker, in the order of their numbers.
-    pub(super) workers: Vec<Doing>,
+    /// By the numbers of workers.
+    pub(super) workers: BTreeMap<usize, Doing>,
     /// By app.
     pub(super) apps: BTreeMap<AppId, Doing>,
 }
@@ -95,7 +95,7 @@ pub(super) struct History {
 struct Before {
     at: Instant,
     all: Counted,
-    workers: Vec<Counted>,
+    workers: BTreeMap<usize, Counted>,
     apps: BTreeMap<AppId, Counted>,
 }
 
@@ -104,16 +104,18 @@ impl History {
     /// of that.
     pub(super) fn add(&mut self, now: Instant, sums: &Sums, apps: &[AppId]) {
         let mut all = Counted::default();
-        let workers: Vec<Counted> = sums.of_workers.iter().map(Counted::of).collect();
-        workers.iter().for_each(|worker| all.add(worker));
+        let numbers = sums.shown.iter().map(|(number, _)| *number);
+        let workers: BTreeMap<usize, Counted> = numbers.clone().zip(sums.of_workers.iter().map(Counted::of)).collect();
+        workers.values().for_each(|worker| all.add(worker));
         let of_apps: BTreeMap<AppId, Counted> =
             apps.iter().zip(&sums.of_apps).map(|(app, figures)| (*app, Counted::of(figures))).collect();
         if let Some(before) = &self.before {
             let seconds = now.saturating_duration_since(before.at).as_secs_f32().max(0.001);
             let none = Counted::default();
             let memory: u64 = sums.of_workers.iter().map(|figures| figures.memory_bytes).sum();
-            let by_worker = workers.iter().zip(&sums.of_workers).enumerate().map(|(index, (counted, figures))| {
-                counted.since(before.workers.get(index).unwrap_or(&none), seconds, figures.memory_bytes)
+            let by_worker = numbers.zip(&sums.of_workers).filter_map(|(number, figures)| {
+                let before = before.workers.get(&number).unwrap_or(&none);
+                Some((number, workers.get(&number)?.since(before, seconds, figures.memory_bytes)))
             });
             let by_app = apps.iter().zip(&sums.of_apps).filter_map(|(app, figures)| {
                 let before = before.apps.get(app).unwrap_or(&none);
@@ -176,6 +178,7 @@ fn number(count: u64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host_status::Presence;
 
     /// Sums of two workers and one app, of so many requests.
     fn sums(requests: u64, errors: u64, fast: u64, slow: u64) -> Sums {
@@ -187,7 +190,13 @@ mod tests {
         // Within 1 ms, and within 1 s.
         figures.latency.buckets[3] = fast;
         figures.latency.buckets[11] = slow;
-        Sums { of_workers: vec![figures.clone(), AppFigures::default()], of_apps: vec![figures], ..Sums::default() }
+        let shown = vec![(1, Presence::Wanted), (2, Presence::Wanted)];
+        Sums {
+            shown,
+            of_workers: vec![figures.clone(), AppFigures::default()],
+            of_apps: vec![figures],
+            ..Sums::default()
+        }
     }
 
     #[test]
@@ -199,8 +208,8 @@ mod tests {
         history.add(begin + Duration::from_secs(5), &sums(600, 50, 0, 0), &[AppId(7)]);
         let moment = history.last().expect("a moment");
         let expected = Doing { requests: 100.0, errors: 10.0, cpu: 0.1, memory_mib: 3.0 };
-        assert_eq!((moment.all, moment.workers[0], moment.apps[&AppId(7)]), (expected, expected, expected));
-        assert_eq!(moment.workers[1], Doing::default());
+        assert_eq!((moment.all, moment.workers[&1], moment.apps[&AppId(7)]), (expected, expected, expected));
+        assert_eq!(moment.workers[&2], Doing::default());
         // What counts anew is no negative rate.
         history.add(begin + Duration::from_secs(10), &sums(0, 0, 0, 0), &[AppId(7)]);
         assert_eq!(history.last().map(|moment| moment.all.requests), Some(0.0));

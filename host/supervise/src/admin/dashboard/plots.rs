@@ -80,7 +80,7 @@ struct Line {
 /// All plots of a host whose apps have these names.
 pub(super) fn all(
     history: &History,
-    groups: &[Option<Arc<str>>],
+    workers: &[(usize, Option<Arc<str>>)],
     names: &BTreeMap<AppId, String>,
     look: Look,
 ) -> Vec<Plot> {
@@ -96,9 +96,9 @@ pub(super) fn all(
     let percentile = |name: &str, index: usize| line(name, &|moment| moment.percentiles.map(|all| all[index]));
     let latency = vec![percentile("50 %", 0), percentile("90 %", 1), percentile("99 %", 2)];
     let by_worker = |of: fn(&Doing) -> f32| {
-        let lines = groups.iter().enumerate().map(|(index, group)| {
+        let lines = workers.iter().map(|(number, group)| {
             let group = group.as_ref().map(|group| format!(" ({group})")).unwrap_or_default();
-            line(&format!("{}{group}", index + 1), &|moment| moment.workers.get(index).map(of))
+            line(&format!("{number}{group}"), &|moment| moment.workers.get(number).map(of))
         });
         shortened(lines.collect())
     };

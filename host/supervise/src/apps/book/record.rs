@@ -1,6 +1,6 @@
 //! What is known of one app. The book keeps one of each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,10 @@ pub(crate) struct Revision<C> {
     pub(crate) isolation: String,
     /// Where its code is.
     pub(crate) code: C,
+    /// The settings that it was loaded with.
+    pub(crate) app: Arc<App>,
+    /// The host went back from it.
+    pub(crate) is_bad: bool,
 }
 
 /// Why an app could not be loaded the last time.
@@ -55,6 +59,14 @@ pub(crate) struct Record<C> {
     /// With the settings that a reload brought; in effect once it was loaded with them.
     pub(super) next: Option<Arc<App>>,
     pub(super) revision: Option<Revision<C>>,
+    /// Loads that worked; the number of the latest.
+    pub(super) loads: u64,
+    /// Revisions that can be served again, by number.
+    pub(super) kept: BTreeMap<u64, Revision<C>>,
+    /// A new revision that gets a share of the requests.
+    pub(super) canary: Option<Revision<C>>,
+    /// An earlier revision than the latest is served; these are the settings that a reload brought last.
+    pub(super) set_aside: Option<Arc<App>>,
     /// The revision's code is not there any more, or was made before the app had its settings and component of now.
     pub(super) has_vanished: bool,
     pub(super) vanished_in_a_row: u32,
@@ -120,6 +132,10 @@ impl<C> Record<C> {
             born,
             next: None,
             revision: None,
+            loads: 0,
+            kept: BTreeMap::new(),
+            canary: None,
+            set_aside: None,
             has_vanished: false,
             vanished_in_a_row: 0,
             failure: None,
@@ -147,7 +163,7 @@ impl<C> Record<C> {
         self.born
     }
 
-    /// What was loaded last.
+    /// What is served.
     pub(crate) fn revision(&self) -> Option<&Revision<C>> {
         self.revision.as_ref()
     }
@@ -179,9 +195,13 @@ impl<C> Record<C> {
         }
     }
 
-    /// Whether nothing is known of it yet: what the cache has of it may be served.
+    /// Whether nothing is known of it yet: what the cache has of it may be served, unless it has to answer a probe first.
     pub(super) fn may_be_found(&self) -> bool {
-        self.revision.is_none() && self.failure.is_none() && !self.is_reload && !self.was_looked_up
+        self.latest().probe.path.is_none()
+            && self.revision.is_none()
+            && self.failure.is_none()
+            && !self.is_reload
+            && !self.was_looked_up
     }
 
     /// A load of it begins, with these settings.
@@ -223,7 +243,7 @@ impl<C> Record<C> {
 
     /// The app as it is to be: with the latest settings, in effect or not.
     pub(crate) fn latest(&self) -> &Arc<App> {
-        self.next.as_ref().unwrap_or(&self.app)
+        self.next.as_ref().or(self.set_aside.as_ref()).unwrap_or(&self.app)
     }
 
     /// Its code is not there any more. Where that has happened too often in a row, this counts as a failure to load it.

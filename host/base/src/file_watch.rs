@@ -5,15 +5,23 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Files that are looked at; those beyond are not watched.
 const FILES_MAX: usize = 20_000;
 /// Folders within folders, deeper than which none is looked into.
 const DEPTH_MAX: usize = 32;
 
+/// A look may take this part of the time at most.
+const LOOKS_SHARE: u32 = 20;
+/// Files that changed count as saved when nothing has changed for so long.
+const QUIET: Duration = Duration::from_millis(120);
+/// For files that never rest, the wait ends here.
+const QUIET_WITHIN: Duration = Duration::from_secs(2);
+
 /// What tells that a file has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub struct Stamp {
     bytes: u64,
     modified: (i64, i64),
     inode: u64,
@@ -26,10 +34,10 @@ impl Stamp {
 }
 
 /// Files and their state.
-pub(super) type Snapshot = BTreeMap<PathBuf, Stamp>;
+pub type Snapshot = BTreeMap<PathBuf, Stamp>;
 
 /// Looks at files, and all below folders but what `ignores` says. Links to files are followed, those to folders not.
-pub(super) fn look(watched: &[PathBuf], ignores: impl Fn(&Path) -> bool) -> Snapshot {
+pub fn look(watched: &[PathBuf], ignores: impl Fn(&Path) -> bool) -> Snapshot {
     let mut found = Snapshot::new();
     let mut open: Vec<(PathBuf, usize)> = Vec::new();
     for path in watched {
@@ -65,12 +73,46 @@ pub(super) fn look(watched: &[PathBuf], ignores: impl Fn(&Path) -> bool) -> Snap
 }
 
 /// Files that are in one snapshot only, or differ, in order.
-pub(super) fn changed(before: &Snapshot, after: &Snapshot) -> Vec<PathBuf> {
+pub fn changed(before: &Snapshot, after: &Snapshot) -> Vec<PathBuf> {
     let gone_or_other = before.iter().filter(|(path, stamp)| after.get(*path) != Some(stamp));
     let new = after.iter().filter(|(path, _)| !before.contains_key(*path));
     let mut changed: Vec<PathBuf> = gone_or_other.chain(new).map(|(path, _)| path.clone()).collect();
     changed.sort();
     changed
+}
+
+/// Waits until what `look` sees differs from `seen` and rests; none when `is_over`. Looks so often; less often where a look takes
+/// long. Blocks.
+pub fn next_change(
+    seen: &Snapshot,
+    every: Duration,
+    look: impl Fn() -> Snapshot,
+    is_over: impl Fn() -> bool,
+) -> Option<Snapshot> {
+    loop {
+        if is_over() {
+            return None;
+        }
+        let began = Instant::now();
+        let now = look();
+        if now != *seen {
+            return Some(settled(now, look));
+        }
+        std::thread::sleep(every.max(began.elapsed() * LOOKS_SHARE));
+    }
+}
+
+fn settled(mut now: Snapshot, look: impl Fn() -> Snapshot) -> Snapshot {
+    let began = Instant::now();
+    while began.elapsed() < QUIET_WITHIN {
+        std::thread::sleep(QUIET);
+        let next = look();
+        if next == now {
+            break;
+        }
+        now = next;
+    }
+    now
 }
 
 #[cfg(test)]

@@ -1,0 +1,187 @@
+//! Counts of an app by its revision: of the last few that a worker has served, so that their number is bounded.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use super::cells::Summed;
+
+/// Revisions that are counted at once: the one that is served, and those that may still finish requests.
+const REVISIONS: usize = 4;
+/// Requests of a worker that its latest share of failures is of.
+const RECENT: u32 = u64::BITS;
+
+/// A count of each of the last revisions. One thread writes it.
+#[derive(Debug, Default)]
+pub struct ByRevision([RevisionCount; REVISIONS]);
+
+/// What was counted of one revision; 0: of none.
+#[derive(Debug, Default)]
+struct RevisionCount {
+    revision: AtomicU64,
+    count: AtomicU64,
+}
+
+impl ByRevision {
+    fn place(&self, revision: u64) -> Option<&RevisionCount> {
+        self.0.get(usize::try_from(revision % REVISIONS as u64).ok()?)
+    }
+
+    fn held(&self, revision: u64) -> Option<&RevisionCount> {
+        self.place(revision).filter(|place| revision > 0 && place.revision.load(Acquire) == revision)
+    }
+
+    /// A revision is served from now on: an older one makes room.
+    fn begin(&self, revision: u64) {
+        if self.held(revision).is_none()
+            && let Some(place) = self.place(revision)
+        {
+            // Nobody reads the count of the one before as that of the new one.
+            place.revision.store(0, Release);
+            place.count.store(0, Release);
+            place.revision.store(revision, Release);
+        }
+    }
+
+    /// Changes what a revision has. One that has made room is not counted any more.
+    fn change(&self, revision: u64, change: impl FnOnce(u64) -> u64) {
+        if let Some(place) = self.held(revision) {
+            place.count.store(change(place.count.load(Relaxed)), Relaxed);
+        }
+    }
+
+    /// What a revision has.
+    fn of(&self, revision: u64) -> u64 {
+        self.held(revision).map_or(0, |place| place.count.load(Relaxed))
+    }
+}
+
+impl Summed for ByRevision {
+    type Sum = BTreeMap<u64, u64>;
+    const NONE: BTreeMap<u64, u64> = BTreeMap::new();
+
+    fn add_to(&self, sum: &mut BTreeMap<u64, u64>) {
+        for place in &self.0 {
+            let revision = place.revision.load(Acquire);
+            if revision > 0 {
+                let of_revision = sum.entry(revision).or_default();
+                *of_revision = of_revision.wrapping_add(place.count.load(Relaxed));
+            }
+        }
+    }
+}
+
+/// How revisions of an app have fared, as far as [`RevisionTally`] tells it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RevisionCells<'a> {
+    pub(crate) requests: &'a ByRevision,
+    pub(crate) failures: &'a ByRevision,
+    pub(crate) faults: &'a ByRevision,
+    /// One bit for each of the last [`RECENT`] requests, the latest lowest: whether it failed.
+    pub(crate) recent: &'a ByRevision,
+}
+
+impl RevisionCells<'_> {
+    /// A revision is served from now on.
+    pub(crate) fn begin(&self, revision: u64) {
+        [self.requests, self.failures, self.faults, self.recent].into_iter().for_each(|count| count.begin(revision));
+    }
+
+    /// A request has ended.
+    pub(crate) fn answered(&self, revision: u64, has_failed: bool) {
+        self.requests.change(revision, |count| count.wrapping_add(1));
+        self.recent.change(revision, |bits| (bits << 1) | u64::from(has_failed));
+        if has_failed {
+            self.failures.change(revision, |count| count.wrapping_add(1));
+        }
+    }
+
+    /// An instance was given up.
+    pub(crate) fn faulted(&self, revision: u64) {
+        self.faults.change(revision, |count| count.wrapping_add(1));
+    }
+
+    /// How a revision has fared.
+    pub(crate) fn tally(&self, revision: u64) -> RevisionTally {
+        let requests = self.requests.of(revision);
+        RevisionTally {
+            requests,
+            failures: self.failures.of(revision),
+            faults: self.faults.of(revision),
+            recent: requests.min(RECENT.into()),
+            recent_failures: self.recent.of(revision).count_ones().into(),
+        }
+    }
+}
+
+/// How a revision has fared: on one worker, or on several in sum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RevisionTally {
+    /// Requests that have ended.
+    pub requests: u64,
+    /// Those that failed: with a status from 500 on, or broken off.
+    pub failures: u64,
+    /// Instances that were given up.
+    pub faults: u64,
+    /// The last requests of each worker: how many these are, 64 of each at most.
+    pub recent: u64,
+    /// Those of them that failed.
+    pub recent_failures: u64,
+}
+
+impl RevisionTally {
+    /// Of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            failures: self.failures.saturating_add(other.failures),
+            faults: self.faults.saturating_add(other.faults),
+            recent: self.recent.saturating_add(other.recent),
+            recent_failures: self.recent_failures.saturating_add(other.recent_failures),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_are_counted_apart_and_the_oldest_makes_room() {
+        let [requests, failures, faults, recent] = std::array::from_fn(|_| ByRevision::default());
+        let cells = RevisionCells { requests: &requests, failures: &failures, faults: &faults, recent: &recent };
+        cells.answered(1, true);
+        assert_eq!(cells.tally(1), RevisionTally::default(), "it was not begun");
+        for revision in 1..=4 {
+            cells.begin(revision);
+            (0..revision).for_each(|_| cells.answered(revision, revision == 3));
+        }
+        cells.faulted(3);
+        cells.begin(3);
+        assert_eq!(
+            cells.tally(3),
+            RevisionTally { requests: 3, failures: 3, faults: 1, recent: 3, recent_failures: 3 },
+            "begun again, its counts stay"
+        );
+        cells.begin(5);
+        cells.answered(1, false);
+        cells.answered(5, false);
+        let mut sum = BTreeMap::new();
+        requests.add_to(&mut sum);
+        requests.add_to(&mut sum);
+        assert_eq!(sum, [(2, 4), (3, 6), (4, 8), (5, 2)].into());
+        assert_eq!((cells.tally(1), cells.tally(0)), (RevisionTally::default(), RevisionTally::default()));
+    }
+
+    #[test]
+    fn the_latest_share_is_of_the_last_requests_alone() {
+        let [requests, failures, faults, recent] = std::array::from_fn(|_| ByRevision::default());
+        let cells = RevisionCells { requests: &requests, failures: &failures, faults: &faults, recent: &recent };
+        cells.begin(7);
+        (0..100).for_each(|_| cells.answered(7, true));
+        (0..60).for_each(|_| cells.answered(7, false));
+        let tally = cells.tally(7);
+        assert_eq!((tally.requests, tally.failures, tally.recent, tally.recent_failures), (160, 100, 64, 4));
+        assert_eq!(tally.and(tally).recent, 128);
+    }
+}

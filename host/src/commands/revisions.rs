@@ -1,0 +1,104 @@
+//! Revisions of an app of a host that runs: `reload --app`, `rollback`, `promote`.
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::hosts::{HostCommandError, HostShown, RELOAD_PATIENCE, RunningHost, chosen, json, list_of, text_of};
+use super::plain::plain;
+use wasmhost_config::cli::{PromoteArgs, RollbackArgs};
+use wasmhost_supervise::control::client::{ControlAnswer, FoundHost, ask};
+
+/// `wasmhost reload --app`.
+///
+/// # Errors
+/// When the host gives no answer, or has no such app.
+pub(super) fn reload_app(host: &FoundHost, app: &str, as_json: bool) -> Result<HostShown, HostCommandError> {
+    let answer = of_app(host, app, "reload")?;
+    let outcome = outcome(&answer)?;
+    let failed = answer.status != StatusCode::OK;
+    if as_json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
+    }
+    let text = match failed {
+        true => format!(
+            "{}: the reload of {app} failed, and what was served before goes on: {}\n    hint: {}\n",
+            host.name,
+            text_of(&outcome, "error"),
+            text_of(&outcome, "hint")
+        ),
+        false => format!("{}: reloaded {app}, revision {}\n", host.name, outcome["revision"]),
+    };
+    Ok(HostShown { text, failed })
+}
+
+/// `wasmhost rollback`.
+///
+/// # Errors
+/// When there is no such host, app or revision, or the host gives no answer.
+pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
+    let app = match &args.app {
+        Some(app) => app.clone(),
+        None => only_app(&status)?,
+    };
+    let to = args.to.map(|to| format!("/{to}")).unwrap_or_default();
+    let answer = of_app(&host, &app, &format!("rollback{to}"))?;
+    if answer.status != StatusCode::OK {
+        return Err(strange(&answer));
+    }
+    let outcome = outcome(&answer)?;
+    if args.host.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let text =
+        format!("{}: {app} went back from revision {} to revision {}\n", host.name, outcome["from"], outcome["to"]);
+    Ok(HostShown { text, failed: false })
+}
+
+/// `wasmhost promote`.
+///
+/// # Errors
+/// When there is no such host or app, or no revision to promote, or the host gives no answer.
+pub(crate) fn promote(args: &PromoteArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
+    let app = match &args.app {
+        Some(app) => app.clone(),
+        None => only_app(&status)?,
+    };
+    let answer = of_app(&host, &app, "promote")?;
+    if answer.status != StatusCode::OK {
+        return Err(strange(&answer));
+    }
+    let outcome = outcome(&answer)?;
+    if args.host.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let text = format!("{}: all new requests of {app} go to revision {}\n", host.name, outcome["revision"]);
+    Ok(HostShown { text, failed: false })
+}
+
+fn only_app(status: &Value) -> Result<String, HostCommandError> {
+    match list_of(status, "apps") {
+        [only] => Ok(text_of(only, "name")),
+        apps => {
+            let names = apps.iter().map(|app| text_of(app, "name")).collect::<Vec<_>>().join(", ");
+            Err(HostCommandError::Strange(format!("it has several apps, name one of them with --app: {names}")))
+        }
+    }
+}
+
+fn of_app(host: &FoundHost, app: &str, command: &str) -> Result<ControlAnswer, HostCommandError> {
+    // Names have no other characters.
+    if app.is_empty() || !app.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        return Err(HostCommandError::Strange(format!("there is no app `{}`", plain(app))));
+    }
+    Ok(ask(host, Method::POST, &format!("/apps/{app}/{command}"), RELOAD_PATIENCE)?)
+}
+
+fn outcome(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
+    json(answer).ok().filter(Value::is_object).ok_or_else(|| strange(answer))
+}
+
+fn strange(answer: &ControlAnswer) -> HostCommandError {
+    HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim()))
+}

@@ -1,0 +1,187 @@
+//! PURE: whether a new revision of an app fares worse than the one before, so that the host goes back.
+
+use std::time::{Duration, Instant};
+
+use wasmhost_config::{CanaryRules, RollbackRules};
+use wasmhost_serve::metrics::RevisionTally;
+
+/// So many requests of a new revision must have failed, or instances of it been given up: a few do under any revision.
+const FAILURES_MIN: u64 = 5;
+/// At first, and after a while, it is looked so often.
+const LOOKS_AT_FIRST: Duration = Duration::from_millis(20);
+const AT_FIRST: Duration = Duration::from_secs(2);
+const LOOKS_LATER: Duration = Duration::from_millis(200);
+/// Shares of requests are counted in so many parts.
+const PARTS: u128 = 1_000_000;
+
+/// A new revision that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watch {
+    /// Its number.
+    pub(crate) revision: u64,
+    /// It gets a share of the requests.
+    pub(crate) is_canary: bool,
+    /// How the one before had fared when this one began.
+    pub(crate) before: RevisionTally,
+    began: Instant,
+    /// None: until a command ends it.
+    window: Option<Duration>,
+    threshold_percent: u8,
+}
+
+/// How a watch goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WatchVerdict {
+    /// It is looked again at this time.
+    Later(Instant),
+    /// The revision has held.
+    Held,
+    /// It is worse than the one before, for this reason.
+    Worse(String),
+}
+
+impl Watch {
+    /// Of a revision that begins now, if the app wants it watched.
+    pub(crate) fn begin(revision: u64, before: RevisionTally, rules: RollbackRules, now: Instant) -> Option<Self> {
+        let RollbackRules { window, threshold_percent, .. } = rules;
+        let watch = Self { revision, is_canary: false, before, began: now, window, threshold_percent };
+        window.map(|_| watch)
+    }
+
+    /// Of one that gets a share of the requests from now on.
+    pub(crate) fn of_canary(
+        revision: u64,
+        before: RevisionTally,
+        (rules, canary): (RollbackRules, &CanaryRules),
+        now: Instant,
+    ) -> Self {
+        let RollbackRules { threshold_percent, .. } = rules;
+        Self { revision, is_canary: true, before, began: now, window: canary.time, threshold_percent }
+    }
+
+    /// What this says of the revision: how it has fared by now.
+    pub(crate) fn look(&self, tally: RevisionTally, now: Instant) -> WatchVerdict {
+        if let Some(reason) = self.is_worse(tally) {
+            return WatchVerdict::Worse(reason);
+        }
+        let passed = now.saturating_duration_since(self.began);
+        let left = self.window.map(|window| window.saturating_sub(passed));
+        if left.is_some_and(|left| left.is_zero()) {
+            return WatchVerdict::Held;
+        }
+        let looks = if passed < AT_FIRST { LOOKS_AT_FIRST } else { LOOKS_LATER };
+        WatchVerdict::Later(now + left.map_or(looks, |left| looks.min(left)))
+    }
+
+    fn is_worse(&self, tally: RevisionTally) -> Option<String> {
+        let failed = failed(tally);
+        let (share, before) = (parts(failed, tally.requests), share_before(self.before));
+        let is_worse = failed >= FAILURES_MIN && share > before + u128::from(self.threshold_percent) * PARTS / 100;
+        is_worse.then(|| {
+            format!(
+                "{failed} of its {} requests failed ({}), and {} of those of the revision before",
+                tally.requests.max(failed),
+                percent(share),
+                percent(before)
+            )
+        })
+    }
+}
+
+/// Requests that failed. An instance may be given up beside its answers.
+fn failed(tally: RevisionTally) -> u64 {
+    tally.failures.max(tally.faults)
+}
+
+/// The share of requests of the revision before that failed: of all that it has had, or of the last ones, whichever is greater.
+/// What goes wrong at the moment, such as a database that is away, is no fault of the new one.
+fn share_before(before: RevisionTally) -> u128 {
+    parts(failed(before), before.requests).max(parts(before.recent_failures, before.recent))
+}
+
+/// Never more than all.
+fn parts(failed: u64, of: u64) -> u128 {
+    (u128::from(failed) * PARTS).checked_div(of.max(failed).into()).unwrap_or(0)
+}
+
+fn percent(parts: u128) -> String {
+    format!("{}.{} %", parts * 100 / PARTS, parts * 1_000 / PARTS % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(requests: u64, failures: u64) -> RevisionTally {
+        RevisionTally { requests, failures, recent: requests.min(64), ..RevisionTally::default() }
+    }
+
+    fn watch(before: RevisionTally, now: Instant) -> Watch {
+        let rules = RollbackRules { kept: 3, window: Some(Duration::from_secs(30)), threshold_percent: 10 };
+        Watch::begin(2, before, rules, now).expect("it is watched")
+    }
+
+    fn is_worse(before: RevisionTally, tally: RevisionTally) -> bool {
+        let now = Instant::now();
+        matches!(watch(before, now).look(tally, now), WatchVerdict::Worse(_))
+    }
+
+    #[test]
+    fn a_revision_is_worse_when_more_fails_than_before_by_more_than_the_threshold_and_not_by_a_few() {
+        for (before, after, expected) in [
+            ((100, 0), (1, 1), false),
+            ((100, 0), (4, 4), false),
+            ((100, 0), (5, 5), true),
+            ((100, 0), (50, 5), false),
+            ((100, 0), (49, 5), true),
+            ((100, 20), (100, 30), false),
+            ((100, 20), (100, 31), true),
+            ((100, 95), (100, 100), false),
+            ((0, 0), (1_000, 101), true),
+            ((0, 0), (1_000, 100), false),
+            ((u64::MAX, u64::MAX), (u64::MAX, u64::MAX), false),
+        ] {
+            assert_eq!(is_worse(tally(before.0, before.1), tally(after.0, after.1)), expected, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn instances_that_are_given_up_count_as_requests_that_failed() {
+        let faults = |faults| RevisionTally { faults, ..tally(20, 0) };
+        assert!(is_worse(tally(100, 0), faults(5)) && !is_worse(tally(100, 0), faults(2)));
+        assert!(is_worse(tally(100, 0), RevisionTally { faults: 6, ..RevisionTally::default() }), "at their start");
+    }
+
+    #[test]
+    fn what_failed_lately_under_the_old_revision_too_is_no_fault_of_the_new_one() {
+        let before = RevisionTally { recent_failures: 60, ..tally(100_000, 70) };
+        assert!(is_worse(tally(100_000, 70), tally(100, 90)));
+        assert!(!is_worse(before, tally(100, 90)));
+    }
+
+    #[test]
+    fn it_is_watched_for_its_time_and_looked_at_less_often_later() {
+        let now = Instant::now();
+        let watch = watch(tally(10, 0), now);
+        let (fine, bad) = (tally(10, 0), tally(10, 10));
+        assert_eq!(watch.look(fine, now), WatchVerdict::Later(now + LOOKS_AT_FIRST));
+        let later = now + Duration::from_secs(10);
+        assert_eq!(watch.look(fine, later), WatchVerdict::Later(later + LOOKS_LATER));
+        let last = now + Duration::from_millis(29_990);
+        assert_eq!(watch.look(fine, last), WatchVerdict::Later(now + Duration::from_secs(30)));
+        let over = now + Duration::from_secs(30);
+        assert_eq!(watch.look(fine, over), WatchVerdict::Held);
+        assert_eq!(
+            watch.look(bad, over),
+            WatchVerdict::Worse(
+                "10 of its 10 requests failed (100.0 %), and 0.0 % of those of the revision before".into()
+            )
+        );
+        let rules = RollbackRules { window: None, ..RollbackRules::default() };
+        assert_eq!(Watch::begin(2, fine, rules, now), None);
+        let forever = CanaryRules::default();
+        let canary = Watch::of_canary(2, fine, (rules, &forever), now);
+        let later = now + Duration::from_secs(1_000_000);
+        assert_eq!(canary.look(fine, later), WatchVerdict::Later(later + LOOKS_LATER), "until a command ends it");
+    }
+}
