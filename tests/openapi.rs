@@ -14,6 +14,15 @@ use crate::support::{Connection, Server, TestResult, document, eventually, schem
 const TOKEN: &str = "0123456789abcdef";
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json");
 
+/// What cannot be done on the host of the test: an app of it is not there to be loaded, another has one revision, and no app a group.
+const CANNOT: [&str; 5] = [
+    "/reload",
+    "/apps/{app}/rollback",
+    "/apps/{app}/rollback/{revision}",
+    "/apps/{app}/promote",
+    "/scale/{workers}/{group}",
+];
+
 /// An answer, wherever it comes from.
 struct Answered {
     status: u16,
@@ -79,9 +88,9 @@ fn agrees(api: &Value, path: &str, method: &str, answer: &Answered) {
 
 /// The path with its parts filled in, rightly or not.
 fn filled(path: &str, is_right: bool) -> String {
-    let (worker, app) = if is_right { ("1", "one") } else { ("77", "nobody") };
-    let file = if is_right { "dashboard.js" } else { "nothing" };
-    path.replace("{worker}", worker).replace("{app}", app).replace("{schedule}", "nightly").replace("{file}", file)
+    let (number, app, file) = if is_right { ("1", "one", "dashboard.js") } else { ("77", "nobody", "nothing") };
+    let path = path.replace("{worker}", number).replace("{revision}", number).replace("{workers}", "2");
+    path.replace("{app}", app).replace("{schedule}", "nightly").replace("{group}", "none").replace("{file}", file)
 }
 
 #[test]
@@ -127,7 +136,7 @@ fn each_path_and_method_is_answered_as_described() -> TestResult {
         let mut answers = Vec::new();
         if !is_endless {
             answers.push(ask_with_token(&server, &method, &filled(path, true)));
-            assert!(answers[0].status < 400 || path == "/reload", "{method} {path}: {}", answers[0].body);
+            assert!(answers[0].status < 400 || CANNOT.contains(&path), "{method} {path}: {}", answers[0].body);
         }
         let of_socket = ask_socket(&socket, &method, &filled(path, true))?;
         let is_page = operation["tags"][0] == "dashboard";
