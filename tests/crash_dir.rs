@@ -298,7 +298,7 @@ fn known_secrets_are_replaced_in_what_the_guest_wrote() -> TestResult {
 /// A component that traps, with its lines as debug information.
 fn with_lines(folder: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let source = folder.join("guest.wat");
-    let functions = "    (func $deepest\n      unreachable)\n    (func (export \"handle\") (param i32 i32)\n      (call $deepest))\n";
+    let functions = "    (func nop)\n    (func $deepest\n      unreachable)\n    (func (export \"handle\") (param i32 i32)\n      (call $deepest))\n";
     fs::write(&source, component_of(functions))?;
     let text = fs::read_to_string(&source)?;
     let mut parser = wat::Parser::new();
