@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::server::cpu_ticks;
-use crate::support::{Connection, FAULTS, Server, TestResult, eventually, get};
+use crate::support::{Connection, FAULTS, Runtime, Server, TestResult, command, eventually, get, guest};
 
 /// A number of each worker, such as `connections`.
 #[track_caller]
@@ -245,4 +245,43 @@ fn an_idle_host_uses_no_cpu() -> TestResult {
 /// Ticks (10 ms) of CPU time that the host's processes have used.
 fn all_cpu_ticks(server: &Server) -> u64 {
     server.worker_pids().into_iter().chain([server.pid()]).map(cpu_ticks).sum()
+}
+
+#[test]
+fn a_client_keeps_its_worker_while_that_is_there() -> TestResult {
+    for kind in ["thread", "process"] {
+        let runtime = Runtime::new()?;
+        let mut host = command();
+        host.arg(guest("hello.wasm")).args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+        ]);
+        host.args(["--balance", "client", "--workers", "3", "--worker-kind", kind]);
+        let server = Server::spawn(runtime.of_host(host));
+        let own_worker = |client: u8| -> usize {
+            let before = by_worker(&server, "connections");
+            for _ in 0..5 {
+                let mut connection = Connection::open_from([127, 0, 0, client].into(), server.address);
+                assert_eq!(connection.get("/").status, 200);
+            }
+            let after = by_worker(&server, "connections");
+            let grown: Vec<usize> = (0..3).filter(|&worker| after[worker] > before[worker]).collect();
+            assert!(grown.len() == 1 && after[grown[0]] == before[grown[0]] + 5, "{kind}: {before:?}, {after:?}");
+            grown[0]
+        };
+        let clients = 1..=30;
+        let of: Vec<usize> = clients.clone().map(own_worker).collect();
+        assert!((0..3).all(|worker| of.contains(&worker)), "{kind}: {of:?}");
+        assert_eq!(clients.clone().map(own_worker).collect::<Vec<_>>(), of, "{kind}");
+        assert_eq!(runtime.ask(&["scale", "2"]).code, Some(0), "{kind}");
+        for (client, of) in clients.zip(of) {
+            let now = own_worker(client);
+            assert!(now < 2 && (of == 2 || now == of), "{kind}: only those of the third worker move: {of}, {now}");
+        }
+    }
+    Ok(())
 }

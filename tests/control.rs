@@ -10,25 +10,18 @@ use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::server::signal;
-use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, message, run};
+use crate::support::{Connection, Runtime, Server, TestResult, command, eventually, get, guest, message};
 
 /// A host with its socket in this directory, which is this test's alone.
-fn host(runtime: &Path, component: &str, flags: &[&str]) -> Server {
+fn host(runtime: &Runtime, component: &str, flags: &[&str]) -> Server {
     let mut host = command();
     host.arg(guest(component)).args(["--listen", "127.0.0.1:0", "--log-format", "json", "--workers", "2"]).args(flags);
-    host.env("XDG_RUNTIME_DIR", runtime).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-    Server::spawn(host)
-}
-
-fn ask(runtime: &Path, words: &[&str]) -> Finished {
-    let mut asked = command();
-    asked.args(words).env("XDG_RUNTIME_DIR", runtime).env("TMPDIR", runtime).env_remove("RUNTIME_DIRECTORY");
-    run(asked)
+    Server::spawn(runtime.of_host(host))
 }
 
 /// What `ps --json` lists.
-fn listed(runtime: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
-    let shown = ask(runtime, &["ps", "--json"]);
+fn listed(runtime: &Runtime) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+    let shown = runtime.ask(&["ps", "--json"]);
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     let all: Value = serde_json::from_str(&shown.stdout)?;
     Ok(all.as_array().ok_or("a list")?.clone())
@@ -42,46 +35,45 @@ fn in_flight_at(hosts: &[Value]) -> u64 {
 
 #[test]
 fn hosts_are_found_by_name_asked_and_stopped() -> TestResult {
-    let folder = tempfile::tempdir()?;
-    let runtime = folder.path();
+    let runtime = Runtime::new()?;
     for words in [&["status"][..], &["reload"], &["stop"]] {
-        let none = ask(runtime, words);
+        let none = runtime.ask(words);
         assert_eq!((none.code, none.stdout.as_str()), (Some(1), ""));
         assert!(none.stderr.starts_with("error: no host runs\nhint: start one"), "{}", none.stderr);
     }
-    assert_eq!(ask(runtime, &["ps"]).stdout, "no host runs\n");
+    assert_eq!(runtime.ask(&["ps"]).stdout, "no host runs\n");
     for kind in ["thread", "process"] {
-        let mut one = host(runtime, "hello.wasm", &["--worker-kind", kind]);
-        let two = host(runtime, "faults.wasm", &["--worker-kind", kind]);
+        let mut one = host(&runtime, "hello.wasm", &["--worker-kind", kind]);
+        let two = host(&runtime, "faults.wasm", &["--worker-kind", kind]);
         for (server, path, times) in [(&one, "/", 3), (&two, "/hello", 5), (&two, "/trap", 2)] {
             (0..times).for_each(|_| drop(get(server.address, path)));
         }
-        let shown = ask(runtime, &["ps"]).stdout;
+        let shown = runtime.ask(&["ps"]).stdout;
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"]);
         let (pid_one, pid_two) = (one.pid().to_string(), two.pid().to_string());
         assert_eq!(lines[1][..7], ["faults", pid_two.as_str(), "running", "2", "1", "7", "2"], "{shown}");
         assert_eq!(lines[2][..7], ["hello", pid_one.as_str(), "running", "2", "1", "3", "0"], "{shown}");
-        let several = ask(runtime, &["status"]);
+        let several = runtime.ask(&["status"]);
         assert_eq!(several.stderr.lines().next(), Some("error: several hosts run: faults, hello"));
-        let unknown = ask(runtime, &["status", "hallo"]);
+        let unknown = runtime.ask(&["status", "hallo"]);
         assert_eq!(
             unknown.stderr.lines().next(),
             Some("error: no host has the name `hallo`; these run: faults, hello")
         );
-        let status = ask(runtime, &["status", "faults"]).stdout;
+        let status = runtime.ask(&["status", "faults"]).stdout;
         assert!(status.starts_with(&format!("faults: running, process {}, for ", two.pid())), "{status}");
-        let stopped = ask(runtime, &["stop", "hello"]);
+        let stopped = runtime.ask(&["stop", "hello"]);
         assert_eq!((stopped.code, stopped.stdout.as_str()), (Some(0), "hello: stopped\n"), "{}", stopped.stderr);
         // It was gone before the command ended.
         assert!(one.wait_for_exit().success());
-        assert_eq!(listed(runtime)?.len(), 1);
+        assert_eq!(listed(&runtime)?.len(), 1);
         // A request that is in flight is waited for, and so is the end of the host.
         let mut in_flight = Connection::open(two.address);
         in_flight.send("GET /sleep?ms=1200 HTTP/1.1\r\nHost: test\r\n\r\n");
-        eventually("the request is in flight", || listed(runtime).is_ok_and(|hosts| in_flight_at(&hosts) == 1));
+        eventually("the request is in flight", || listed(&runtime).is_ok_and(|hosts| in_flight_at(&hosts) == 1));
         let began = Instant::now();
-        assert_eq!(ask(runtime, &["stop"]).stdout, "faults: stopped\n");
+        assert_eq!(runtime.ask(&["stop"]).stdout, "faults: stopped\n");
         assert!(began.elapsed() > Duration::from_millis(800), "{:?}", began.elapsed());
         assert_eq!(in_flight.response().text(), "slept");
         drop(two);
@@ -91,25 +83,24 @@ fn hosts_are_found_by_name_asked_and_stopped() -> TestResult {
 
 #[test]
 fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
-    let runtime = tempfile::tempdir()?;
+    let runtime = Runtime::new()?;
     let one = app("one", "hello.wasm", "one.test/*", "");
     let apps = Folder::new(&one)?;
     apps.component("app.wasm", "hello.wasm")?;
     let two = apps.path().join("app.wasm");
     apps.write(&(one + &app("two", two.to_str().ok_or("a path in UTF-8")?, "two.test/*", "")))?;
-    let mut command = apps.command(&[]);
-    command.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-    let server = Server::spawn(command);
+    let command = apps.command(&[]);
+    let server = Server::spawn(runtime.of_host(command));
     assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200);
     let name = apps.path().file_name().and_then(|name| name.to_str()).ok_or("a name")?.replace('.', "");
-    let found = listed(runtime.path())?;
+    let found = listed(&runtime)?;
     assert_eq!(found[0]["name"].as_str().map(|found| found.replace('.', "")), Some(name));
-    let reloaded = ask(runtime.path(), &["reload", "--json"]);
+    let reloaded = runtime.ask(&["reload", "--json"]);
     let outcome: Value = serde_json::from_str(&reloaded.stdout)?;
     assert_eq!((reloaded.code, &outcome["failed"]), (Some(0), &Value::Bool(false)), "{}", reloaded.stdout);
     // A component that cannot be loaded.
     apps.bytes("app.wasm", b"no component")?;
-    let failed = ask(runtime.path(), &["reload"]);
+    let failed = runtime.ask(&["reload"]);
     assert_eq!(failed.code, Some(1), "{}", failed.stdout);
     assert!(failed.stdout.contains("the reload failed") && failed.stdout.contains("  two: "), "{}", failed.stdout);
     assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200, "the old one goes on");
@@ -119,14 +110,14 @@ fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
         &(app("one", "faults.wasm", "one.test/*", "")
             + &app("two", "hello.wasm", "two.test/*", "dirs = [\"/no/such\"]")),
     )?;
-    let failed = ask(runtime.path(), &["reload", "--json"]);
+    let failed = runtime.ask(&["reload", "--json"]);
     let outcome: Value = serde_json::from_str(&failed.stdout)?;
     assert_eq!((failed.code, &outcome["failed"]), (Some(1), &Value::Bool(true)), "{}", failed.stdout);
     assert_eq!(ask_until_loaded(server.address, "one.test", "/status?code=201").status, 201);
     assert_eq!(ask_until_loaded(server.address, "two.test", "/").status, 200);
     // A file with a mistake.
     apps.write("workers = \"many\"\n")?;
-    let failed = ask(runtime.path(), &["reload"]);
+    let failed = runtime.ask(&["reload"]);
     assert_eq!(failed.code, Some(1), "{}", failed.stdout);
     assert_eq!(ask_until_loaded(server.address, "one.test", "/").status, 200);
     Ok(())
@@ -134,15 +125,15 @@ fn a_reload_is_waited_for_and_its_failure_is_told() -> TestResult {
 
 #[test]
 fn a_host_that_hangs_delays_no_command_for_others_and_what_is_no_host_breaks_none() -> TestResult {
-    let runtime = tempfile::tempdir()?;
-    let one = host(runtime.path(), "hello.wasm", &[]);
-    let _two = host(runtime.path(), "faults.wasm", &[]);
+    let runtime = Runtime::new()?;
+    let one = host(&runtime, "hello.wasm", &[]);
+    let _two = host(&runtime, "faults.wasm", &[]);
     signal(one.pid(), "STOP");
     let began = Instant::now();
-    let shown = ask(runtime.path(), &["status", "faults"]);
+    let shown = runtime.ask(&["status", "faults"]);
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     assert!(began.elapsed() < Duration::from_secs(4), "it has waited for the other");
-    let silent = ask(runtime.path(), &["status", "hello"]);
+    let silent = runtime.ask(&["status", "hello"]);
     assert!(silent.code == Some(1) && silent.stderr.contains("gave no answer: not within 5 s"), "{}", silent.stderr);
     signal(one.pid(), "CONT");
     // Somebody answers with something else.
@@ -153,7 +144,7 @@ fn a_host_that_hangs_delays_no_command_for_others_and_what_is_no_host_breaks_non
         let _ = stream.read(&mut [0; 1_000])?;
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
     })?;
-    let all = ask(runtime.path(), &["ps", "--json"]);
+    let all = runtime.ask(&["ps", "--json"]);
     answers.join().map_err(|_| "the one that answers")??;
     assert_eq!(all.code, Some(1), "{}", all.stderr);
     assert_eq!(serde_json::from_str::<Value>(&all.stdout)?.as_array().map(Vec::len), Some(2), "{}", all.stdout);
@@ -162,27 +153,26 @@ fn a_host_that_hangs_delays_no_command_for_others_and_what_is_no_host_breaks_non
 
 #[test(needs(FaultInjection))]
 fn a_reload_that_cannot_grant_its_stores_is_told_as_failed() -> TestResult {
-    let (runtime, data) = (tempfile::tempdir()?, crate::stores::private()?);
+    let (runtime, data) = (Runtime::new()?, crate::stores::private()?);
     let top = format!("data-dir = \"{}\"\n", data.path().display());
     let with = |stores: &str| top.clone() + &app("one", "stores.wasm", "one.test/*", &format!("stores = [{stores}]"));
     let apps = Folder::new(&with("\"default\""))?;
-    let mut command = apps.command(&[]);
-    command.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-    let server = Server::spawn(command);
+    let command = apps.command(&[]);
+    let server = Server::spawn(runtime.of_host(command));
     let told = |path: &str| ask_until_loaded(server.address, "one.test", path).text();
     assert_eq!(told("/draft/set?value=kept"), "set");
     let mut admin = Connection::open(server.admin_address());
     admin.send("GET /healthz HTTP/1.1\r\nHost: test\r\nX-Wasmhost-Inject: grant\r\n\r\n");
     assert_eq!(admin.response().status, 200);
     apps.write(&with("\"default\", \"new\""))?;
-    let failed = ask(runtime.path(), &["reload"]);
+    let failed = runtime.ask(&["reload"]);
     assert_eq!(failed.code, Some(1), "{}", failed.stdout);
     assert_eq!(server.status()["failed_reloads"], 1);
     server.wait_for_record("why", |record| {
         message(record).contains("the grants and quotas of stores go on as they were")
     });
     assert_eq!(told("/draft/get"), "kept");
-    let again = ask(runtime.path(), &["reload"]);
+    let again = runtime.ask(&["reload"]);
     assert_eq!(again.code, Some(0), "{}", again.stdout);
     eventually("the new one is granted", || told("/draft/set?store=new&value=2") == "set");
     Ok(())
@@ -190,32 +180,51 @@ fn a_reload_that_cannot_grant_its_stores_is_told_as_failed() -> TestResult {
 
 #[test]
 fn a_socket_is_its_users_alone_and_one_that_was_left_behind_is_in_nobodys_way() -> TestResult {
-    let folder = tempfile::tempdir()?;
-    let runtime = folder.path();
-    let mut killed = host(runtime, "hello.wasm", &[]);
-    let socket = runtime.join("wasmhost/hello.sock");
+    let runtime = Runtime::new()?;
+    let mut killed = host(&runtime, "hello.wasm", &[]);
+    let socket = runtime.path().join("wasmhost/hello.sock");
     let mode = |path: &Path| std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
-    assert_eq!((mode(&socket)?, mode(&runtime.join("wasmhost"))?), (0o600, 0o700));
+    assert_eq!((mode(&socket)?, mode(&runtime.path().join("wasmhost"))?), (0o600, 0o700));
     killed.signal("KILL");
     killed.wait_for_exit();
-    assert!(socket.exists() && listed(runtime)?.is_empty());
-    let gone = ask(runtime, &["status", socket.to_str().ok_or("a path in UTF-8")?]);
+    assert!(socket.exists() && listed(&runtime)?.is_empty());
+    let gone = runtime.ask(&["status", socket.to_str().ok_or("a path in UTF-8")?]);
     assert!(gone.code == Some(1) && gone.stderr.contains("no host listens on"), "{}", gone.stderr);
     // The next takes its place; a second of the same name gets another.
-    let first = host(runtime, "hello.wasm", &[]);
-    let second = host(runtime, "hello.wasm", &[]);
+    let first = host(&runtime, "hello.wasm", &[]);
+    let second = host(&runtime, "hello.wasm", &[]);
     let names: Vec<String> =
-        listed(runtime)?.iter().map(|host| host["name"].as_str().unwrap_or("").to_owned()).collect();
+        listed(&runtime)?.iter().map(|host| host["name"].as_str().unwrap_or("").to_owned()).collect();
     assert_eq!(names, ["hello".to_owned(), format!("hello-{}", second.pid())]);
-    assert_eq!(ask(runtime, &["stop", "hello"]).code, Some(0));
+    assert_eq!(runtime.ask(&["stop", "hello"]).code, Some(0));
     eventually("its socket is gone", || !socket.exists());
     drop(first);
-    let off = host(runtime, "faults.wasm", &["--control", "off"]);
-    assert_eq!(listed(runtime)?.len(), 1);
+    let off = host(&runtime, "faults.wasm", &["--control", "off"]);
+    assert_eq!(listed(&runtime)?.len(), 1);
     drop(off);
-    let named = runtime.join("own.sock");
+    let named = runtime.path().join("own.sock");
     let at = named.to_str().ok_or("a path in UTF-8")?;
-    let _own = host(runtime, "faults.wasm", &["--control", at]);
-    assert!(ask(runtime, &["status", at]).stdout.contains("running"));
+    let _own = host(&runtime, "faults.wasm", &["--control", at]);
+    assert!(runtime.ask(&["status", at]).stdout.contains("running"));
+    Ok(())
+}
+
+#[test]
+fn a_host_that_is_drained_serves_and_is_not_ready_until_that_is_undone() -> TestResult {
+    let runtime = Runtime::new()?;
+    let server = host(&runtime, "hello.wasm", &["--admin", "127.0.0.1:0"]);
+    let ready = || server.admin("/readyz").status;
+    assert_eq!(ready(), 200);
+    for _ in 0..2 {
+        let drained = runtime.ask(&["drain"]);
+        assert_eq!((drained.code, drained.stdout.as_str()), (Some(0), "hello: not ready, and goes on serving\n"));
+        assert_eq!((ready(), get(server.address, "/").status), (503, 200));
+    }
+    assert_eq!(server.status()["ready"], false);
+    let undone = runtime.ask(&["drain", "--undo", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&undone.stdout)?, serde_json::json!({ "ready": true }));
+    assert_eq!(ready(), 200);
+    let events = runtime.ask(&["events", "--json"]).stdout;
+    assert_eq!(events.matches("\"event\":\"readiness\"").count(), 2, "{events}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::server::signal;
-use crate::support::{Server, TestResult, command, eventually, get, run};
+use crate::support::{Runtime, Server, TestResult, eventually, get, run};
 
 /// The events that a host has kept.
 fn events(server: &Server) -> Vec<Value> {
@@ -82,17 +82,10 @@ fn the_life_of_workers_instances_and_apps_is_told_in_order() -> TestResult {
 
 #[test]
 fn a_command_follows_events_and_ends_with_the_host() -> TestResult {
-    let runtime = tempfile::tempdir()?;
+    let runtime = Runtime::new()?;
     let folder = Folder::new(&app("one", "faults.wasm", "one.test/*", ""))?;
-    let mut host = folder.command(&[]);
-    host.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-    let mut server = Server::spawn(host);
-    let asks = |words: &[&str]| {
-        let mut asks = command();
-        asks.args(words).env("XDG_RUNTIME_DIR", runtime.path()).env("TMPDIR", runtime.path());
-        asks.env_remove("RUNTIME_DIRECTORY");
-        asks
-    };
+    let mut server = Server::spawn(runtime.of_host(folder.command(&[])));
+    let asks = |words: &[&str]| runtime.command(words);
     let shown = run(asks(&["events"]));
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     assert!(shown.stdout.lines().any(|line| line.contains("Z  listening    worker=2")), "{}", shown.stdout);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::grpc;
-use crate::support::{Connection, Server, TestResult, command, facility, get, request};
+use crate::support::{Connection, Server, TestResult, command, facility, get, request, run};
 use crate::table::{FIRST_START_CEILING, build, copy, variables};
 
 pub fn program(name: &str) -> PathBuf {
@@ -44,6 +44,28 @@ fn a_rust_service_with_the_router_of_axum() -> TestResult {
     assert_eq!((missing.status, missing.text().as_str()), (404, "no such page"));
     let not_json = request(server.address, "POST", "/api/notes", b"{}");
     assert_eq!(not_json.status, 415, "{}", not_json.text());
+    Ok(())
+}
+
+#[test(needs(Toolchains))]
+fn a_rust_program_asks_for_stores_and_configuration_by_the_interfaces_that_wit_writes() -> TestResult {
+    let toolchains = facility::toolchains();
+    let folder = tempfile::tempdir()?;
+    copy(&program("visits"), folder.path(), "visits")?;
+    let mut wit = command();
+    wit.current_dir(folder.path()).args(["wit", "wit"]);
+    let written = run(wit);
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
+    build(&toolchains, folder.path())?;
+    let (component, data) = (folder.path().join("visits.wasm"), folder.path().join("data"));
+    let stores = ["--store", "default", "--data-dir", text_of(&data), "--config-value", "greeting=Hello, "];
+    let server = Server::start(text_of(&component), &stores);
+    for visit in 1..=3 {
+        assert_eq!(get(server.address, "/").text(), format!("Hello, visit {visit}"));
+    }
+    drop(server);
+    let server = Server::start(text_of(&component), &[]);
+    assert!(get(server.address, "/").text().starts_with("no store: Error::AccessDenied"));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::connections::is_silent;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
-use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, message, run};
+use crate::support::{Connection, FAULTS, Runtime, Server, TestResult, command, eventually, message, run};
 
 /// A schedule of the app above it.
 fn schedule(name: &str, cron: &str, path: &str, more: &str) -> String {
@@ -365,17 +365,10 @@ fn a_schedule_is_run_by_hand() -> TestResult {
         + &schedule("bad", "0 0 1 1 *", "/trap", "")
         + &schedule("long", "0 0 1 1 *", "/sleep?ms=3000", "");
     let folder = Folder::new(&file)?;
-    let runtime = tempfile::tempdir()?;
-    let mut host = folder.command(&["--control", "auto"]);
-    host.env("XDG_RUNTIME_DIR", runtime.path()).env_remove("RUNTIME_DIRECTORY");
-    let server = Server::spawn(host);
+    let runtime = Runtime::new()?;
+    let server = Server::spawn(runtime.of_host(folder.command(&[])));
     assert_eq!(ask_until_loaded(server.address, "jobs.test", "/hello").status, 200);
-    let asked = |app: &str, name: &str| {
-        let mut asked = command();
-        asked.args(["schedule", "run", app, name]).env("XDG_RUNTIME_DIR", runtime.path());
-        asked.env("TMPDIR", runtime.path()).env_remove("RUNTIME_DIRECTORY");
-        run(asked)
-    };
+    let asked = |app: &str, name: &str| runtime.ask(&["schedule", "run", app, name]);
     let good = asked("jobs", "good");
     assert!(good.code == Some(0) && good.stdout.starts_with("jobs/good: done after "), "{good:?}");
     assert!(good.stdout.ends_with(", status 200\n"), "{good:?}");
@@ -412,17 +405,11 @@ fn runs_take_nothing_from_clients_however_many_there_were() -> TestResult {
             + &app("jobs", "faults.wasm", "jobs.test/*", "")
             + &schedule("good", "0 0 1 1 *", "/hello", "");
         let folder = Folder::new(&file)?;
-        let runtime = tempfile::tempdir()?;
-        let mut host = folder.command(&[]);
-        host.env("XDG_RUNTIME_DIR", runtime.path()).env("WASMHOST_CONTROL", "auto").env_remove("RUNTIME_DIRECTORY");
-        let server = Server::spawn(host);
+        let runtime = Runtime::new()?;
+        let server = Server::spawn(runtime.of_host(folder.command(&[])));
         assert_eq!(ask_until_loaded(server.address, "jobs.test", "/hello").status, 200);
         for number in 1..=RUNS {
-            let mut asks = command();
-            asks.args(["schedule", "run", "jobs", "good"]).env("XDG_RUNTIME_DIR", runtime.path());
-            asks.env("TMPDIR", runtime.path());
-            asks.env_remove("RUNTIME_DIRECTORY");
-            let good = run(asks);
+            let good = runtime.ask(&["schedule", "run", "jobs", "good"]);
             assert!(good.stdout.starts_with("jobs/good: done after "), "{kind}, run {number}: {good:?}");
         }
         // As many clients as before, and no more.

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use crate::capabilities::{VERSION, reader, value};
 use crate::groups::memory_of;
-use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload};
+use crate::support::apps::{Folder, app, ask_until_loaded, reload};
 use crate::support::server::words_of;
-use crate::support::{Server, TestResult, command, eventually, run};
+use crate::support::{Connection, Server, TestResult, command, eventually, run};
 
 /// Each could be found in a text.
 const IN_FILE: &str = "tulip-4711";
@@ -74,7 +74,7 @@ fn guests_get_their_secrets_and_nothing_that_the_host_writes_has_them() -> TestR
         let guest = reader(VERSION);
         let config = guest.path().to_str().ok_or("a path")?;
         let text = format!(
-            "worker-kind = \"{kind}\"\ncache-dir = \"cache\"\n{}{}",
+            "worker-kind = \"{kind}\"\ncache-dir = \"cache\"\ncrash-dir = \"crashes\"\ncrash-query = true\n{}{}",
             app("a", "faults.wasm", "a.test/*", SECRETS),
             app("b", config, "b.test/*", &format!("{SECRETS}\nconfig = {{ VARIABLE = \"own\" }}"))
         );
@@ -95,8 +95,17 @@ fn guests_get_their_secrets_and_nothing_that_the_host_writes_has_them() -> TestR
             assert!(has(IN_VARIABLE), "a worker's memory can be read");
             assert!(!has(OF_NOBODY), "a variable of the host is in a worker's memory");
         }
-        // A fault, with its backtrace.
-        assert_eq!(ask(server.address, "a.test", "/trap").status, 500);
+        // A fault, with its backtrace, and a bundle about it.
+        let mut connection = Connection::open(server.address);
+        connection.send(format!(
+            "GET /trap HTTP/1.1\r\nHost: a.test\r\nX-Note: {IN_FILE} {IN_CREDENTIAL} {IN_VARIABLE}\r\nConnection: close\r\n\r\n"
+        ));
+        assert_eq!(connection.response().status, 500);
+        let crashes = folder.path().join("crashes");
+        eventually("there is a bundle", || {
+            let files = files_below(&crashes).unwrap_or_default();
+            files.iter().any(|(name, text)| name.ends_with("-trap@a.json") && text.contains("[CREDENTIAL]"))
+        });
 
         // A new value is taken by a reload.
         fs::write(folder.path().join("key"), IN_NEW_FILE)?;

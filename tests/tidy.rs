@@ -61,9 +61,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("serve/src/http/proxied.rs", &["net::Peer"]),
     (
         "serve/src/pool",
-        &["alarms", "buffers", "crash", "development", "files", "instance_fault", "metrics", "scoreboard", "worker_id"],
+        &[
+            "alarms",
+            "buffers",
+            "crash",
+            "development",
+            "fault_report",
+            "files",
+            "instance_fault",
+            "metrics",
+            "scoreboard",
+            "worker_id",
+        ],
     ),
     ("serve/src/instance_fault.rs", &[]),
+    ("serve/src/fault_report.rs", &["fault_report"]),
+    ("serve/src/fault_report/hiding.rs", &[]),
     ("serve/src/pool/health.rs", &[]),
     ("serve/src/pool/codel.rs", &[]),
     (
@@ -100,6 +113,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "alarms",
             "buffers",
             "crash",
+            "fault_report",
             "http",
             "instance_fault",
             "metrics",
@@ -147,10 +161,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/apps/difference.rs", &[]),
     ("supervise/src/apps/watch.rs", &[]),
     ("supervise/src/apps", &["backend", "loader"]),
+    ("supervise/src/crashes", &["crashes"]),
+    ("supervise/src/crashes.rs", &["crashes"]),
+    ("supervise/src/crashes/pace.rs", &[]),
     ("supervise/src/databases.rs", &[]),
     ("supervise/src/events.rs", &[]),
-    ("supervise/src/host_status.rs", &["databases", "events", "schedules", "shutdown::Phase", "stores"]),
-    ("supervise/src/admin", &["apps::book::AppState", "events", "host_status", "schedules"]),
+    ("supervise/src/host_status.rs", &["crashes", "databases", "events", "schedules", "shutdown::Phase", "stores"]),
+    ("supervise/src/replay.rs", &[]),
+    ("supervise/src/admin", &["apps::book::AppState", "crashes::CrashCounts", "events", "host_status", "schedules"]),
     ("supervise/src/control", &["admin", "host_status", "schedules"]),
     ("supervise/src/service_manager.rs", &[]),
     ("supervise/src/stores.rs", &[]),
@@ -166,13 +184,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 13] = [
+const SPEAK_HYPER: [&str; 14] = [
     "acme/src/client.rs",
     "serve/src/http/forward.rs",
     "serve/src/http/forward/connections.rs",
     "serve/src/http/forward/response.rs",
     // Its tests drive a client.
     "serve/src/http/forward/socket.rs",
+    "serve/src/http/replayed.rs",
     "serve/src/http/request_body.rs",
     "serve/src/http/scheduled.rs",
     "serve/src/http/source.rs",
@@ -360,7 +379,7 @@ fn repository(folder: &Path, into: &mut Vec<PathBuf>) {
 }
 
 /// Interfaces of wasi of which no crate that the host has carries both versions, written by us.
-const WRITTEN_AFTER_WASI: [&str; 2] = ["keyvalue-draft.wit", "keyvalue-draft2.wit"];
+const WRITTEN_AFTER_WASI: [&str; 3] = ["config.wit", "keyvalue-draft.wit", "keyvalue-draft2.wit"];
 
 /// The WIT of wasi comes from the pinned crates when the host is built (`host/toolchain/build.rs`), and no binary is large.
 #[test]

@@ -98,7 +98,7 @@ impl Bench {
         let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
         let scoreboard: &Scoreboard = wasmhost_serve::scoreboard::own()?;
         let host: &HostScoreboard = wasmhost_serve::scoreboard::own()?;
-        let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory_bytes, &scoreboard.memory_bytes));
+        let budget = Arc::new(MemoryBudget::new(MEMORY_TOTAL_BYTES, &host.memory, &scoreboard.memory));
         let context = InstanceContext::new(
             1,
             ticker.watch_pulse(&scoreboard.pulse),

@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let guest = Guest::link(&Artifact::prepare(&config, app, &Launcher::Own)?, app, &sandbox)?;
     let (host, scoreboard): (&HostScoreboard, &Scoreboard) =
         (wasmhost_serve::scoreboard::own()?, wasmhost_serve::scoreboard::own()?);
-    let budget = Arc::new(MemoryBudget::new(1 << 40, &host.memory_bytes, &scoreboard.memory_bytes));
+    let budget = Arc::new(MemoryBudget::new(1 << 40, &host.memory, &scoreboard.memory));
     let context = InstanceContext::new(
         1,
         ticker.watch_pulse(&scoreboard.pulse),

@@ -4,3 +4,5 @@
 pub(crate) const FAILED: u8 = 1;
 /// Wrong usage.
 pub(crate) const USAGE: u8 = 2;
+/// `wasmhost replay`: the guest faulted again.
+pub(crate) const FAULTED: u8 = 3;

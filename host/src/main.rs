@@ -14,8 +14,8 @@ use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
-    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, NewArgs, Parsed,
-    PsArgs, ServeArgs, WitArgs, parse,
+    BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, LogsArgs, NewArgs,
+    Parsed, PsArgs, ReplayArgs, ServeArgs, TopArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -28,10 +28,10 @@ use wasmhost_supervise::primary::{Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
 
 use crate::commands::{
-    build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, new,
-    revisions, serve, wit,
+    build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, logs, new,
+    replay, revisions, serve, top, wit,
 };
-use crate::exit::{FAILED, USAGE};
+use crate::exit::{FAILED, FAULTED, USAGE};
 
 fn main() -> ExitCode {
     record_no_back_traces();
@@ -62,13 +62,18 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Wit(args)), .. } => run_wit(&args),
             Cli { command: Some(Command::Compile(args)), .. } => run_compile(&args),
             Cli { command: Some(Command::Inspect(args)), .. } => run_inspect(&args),
+            Cli { command: Some(Command::Replay(args)), .. } => run_replay(&args),
             Cli { command: Some(Command::Ps(args)), .. } => run_ps(&args),
             Cli { command: Some(Command::Status(args)), .. } => of_host(hosts::status(&args)),
+            Cli { command: Some(Command::Top(args)), .. } => run_top(&args),
             Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
+            Cli { command: Some(Command::Logs(args)), .. } => run_logs(&args),
             Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
             Cli { command: Some(Command::Rollback(args)), .. } => of_host(revisions::rollback(&args)),
             Cli { command: Some(Command::Promote(args)), .. } => of_host(revisions::promote(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
+            Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
+            Cli { command: Some(Command::Drain(args)), .. } => of_host(hosts::drain(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
             Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),
             Cli { command: Some(Command::Completions { shell }), .. } => print(&completions::run(shell)),
@@ -229,8 +234,22 @@ fn run_ps(args: &PsArgs) -> ExitCode {
     if shown.silent.is_empty() { printed } else { ExitCode::from(FAILED) }
 }
 
+fn run_top(args: &TopArgs) -> ExitCode {
+    match top::run(args, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error, &error.hint()),
+    }
+}
+
 fn run_events(args: &EventsArgs) -> ExitCode {
     match events::run(args, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error, &error.hint()),
+    }
+}
+
+fn run_logs(args: &LogsArgs) -> ExitCode {
+    match logs::run(args, &mut std::io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, &error.hint()),
     }
@@ -342,6 +361,41 @@ fn run_inspect(args: &InspectArgs) -> ExitCode {
         }
         Err(inspect::InspectError::Load(error)) => failed(&error, &error.hint),
         Err(inspect::InspectError::Usage(mistakes)) => wrong_file(&mistakes),
+    }
+}
+
+fn run_replay(args: &ReplayArgs) -> ExitCode {
+    serve::raise_descriptor_limit();
+    descriptor_table::reserve();
+    let prepared = match replay::prepare(args) {
+        Ok(prepared) => prepared,
+        Err(error) => return failed_replay(&error),
+    };
+    let log = prepared.log.map(|choice| log::start(log_settings(choice, LogFormat::Text)));
+    // Until it is confined there are no threads.
+    let ready = prepared.ready();
+    let guard = log.map(log::EarlyLog::begin);
+    let ended = ready.and_then(|ready| ready.run());
+    drop(guard);
+    match ended {
+        Ok(replay::ReplayShown { text, outcome }) => {
+            let printed = print(text.as_bytes());
+            match outcome {
+                replay::ReplayOutcome::NoFault => printed,
+                replay::ReplayOutcome::Faulted => ExitCode::from(FAULTED),
+                replay::ReplayOutcome::NotRun => ExitCode::from(FAILED),
+            }
+        }
+        Err(error) => failed_replay(&error),
+    }
+}
+
+fn failed_replay(error: &replay::ReplayCommandError) -> ExitCode {
+    match error {
+        replay::ReplayCommandError::Usage(mistakes) => {
+            wrong_usage(&mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())
+        }
+        error => failed(error, error.hint()),
     }
 }
 

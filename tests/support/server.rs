@@ -82,6 +82,8 @@ pub fn prepared(mut command: Command) -> Command {
     command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
     // Hosts of tests are in nobody's list.
     command.env("WASMHOST_CONTROL", "off");
+    // What clients of tests call the host.
+    command.env("WASMHOST_ADMIN_HOST", "test");
     if let Some(kind) = kind_of_all() {
         command.env("WASMHOST_WORKER_KIND", kind);
     }

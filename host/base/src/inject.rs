@@ -69,6 +69,20 @@ pub fn pool_max() -> u32 {
     u32::MAX
 }
 
+/// Panics where a screen is drawn, with `WASMHOST_INJECT=screen` in the environment.
+#[cfg(feature = "fault-injection")]
+#[expect(clippy::panic, reason = "that is what it is for")]
+pub fn break_screen() {
+    if std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "screen") {
+        panic!("injected: screen");
+    }
+}
+
+/// Does nothing.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub fn break_screen() {}
+
 /// Whether the worker of this number is to die at each start: the second, with `WASMHOST_INJECT=dead-worker` in the
 /// environment.
 #[cfg(feature = "fault-injection")]

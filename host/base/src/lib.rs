@@ -1,6 +1,7 @@
 //! What every crate of the host may use, and which uses none of ours.
 
 pub mod backoff;
+pub mod cpu_clock;
 pub mod descriptor_table;
 pub mod file_watch;
 pub mod heap;

@@ -3,6 +3,7 @@
 //! are kept until then.
 
 pub mod access;
+mod destination;
 mod develop;
 mod events;
 mod queue;
@@ -18,6 +19,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
+pub use self::destination::LogDestination;
 pub use self::events::EVENTS;
 use self::queue::LogQueue;
 pub use self::queue::{count_lost_in, lost_lines};

@@ -53,6 +53,8 @@ pub enum Descriptor {
     Listener(usize),
     /// A client's socket.
     Socket,
+    /// A sealed file with what a worker reports of a fault.
+    Report,
     /// A sealed file of what listeners need to speak TLS; those with higher numbers are for addresses that are given up.
     Tls(usize),
     /// A pipe into which a process asks for the stores of its apps.

@@ -1,7 +1,7 @@
 //! Turns the text of all settings into a [`Config`], or into a list of all mistakes in them. What counts most is applied
 //! last: the table's defaults, the file (`[defaults]`, then each app), and what flags and variables say.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,6 +75,47 @@ pub fn build_for_development(
         }
         (Some(_), _) | (None, _) => build(args, capabilities, machine),
     }
+}
+
+/// The settings with which a component is served for one request, as `wasmhost replay` does: those that were `recorded` with a
+/// crash bundle, by name, and flags, which count more. Of variables of the environment, those count that are the host's.
+///
+/// # Errors
+/// All mistakes; also flags that have no effect on a single request.
+pub fn build_for_replay(
+    component: &Path,
+    args: &ServeArgs,
+    recorded: &BTreeMap<String, String>,
+    (capabilities, machine): (Capabilities, Machine),
+) -> Result<Config, Vec<Mistake>> {
+    const OF_HOST: [&str; 5] = ["confine", "data-dir", "log-format", "log-level", "memory-total"];
+    let mut mistakes = Mistakes::default();
+    let mut all = Vec::new();
+    let is_of_compilation = |name: &str| {
+        settings::with_headings(capabilities).any(|(heading, one)| one.name == name && heading == settings::COMPILATION)
+    };
+    for given in args.given(capabilities) {
+        let is_of_app = given.setting(capabilities).is_some_and(Setting::is_of_app);
+        let has_effect = is_of_app || OF_HOST.contains(&&*given.name) || is_of_compilation(&given.name);
+        match given.origin {
+            Origin::Flag if !has_effect => {
+                mistakes.note(format!("--{}", given.name), "has no effect on a replay: only settings of apps have");
+            }
+            // Those are of hosts that serve.
+            Origin::Variable if is_of_app || !has_effect => {}
+            Origin::Default | Origin::Variable | Origin::Flag => all.push(given),
+        }
+    }
+    let typed: HashSet<String> =
+        all.iter().filter(|given| given.origin == Origin::Flag).map(|given| given.name.clone()).collect();
+    let recorded = recorded.iter().filter(|(name, _)| !typed.contains(*name)).map(|(name, value)| Given {
+        name: name.clone(),
+        values: vec![value.clone()],
+        origin: Origin::Flag,
+    });
+    all.extend(recorded.filter(|given| given.setting(capabilities).is_some_and(Setting::is_of_app)));
+    let (config, mistakes) = read(&all, ServedFrom::Component(component), (capabilities, machine), mistakes);
+    finished(config, mistakes, "", "")
 }
 
 /// Reads the file again, with the flags and variables of the start.
@@ -213,6 +254,8 @@ fn read(
     }
     config.is_worker_kind_auto = drafts.host.worker_kind.is_none();
     config.worker_kind = drafts.host.worker_kind.unwrap_or_else(|| together::kind_of(&apps, config.workers));
+    let at_most = together::workers_max(&apps, &config, machine.cores);
+    config.workers_max = drafts.host.workers_max.unwrap_or(at_most);
     let labels = decisions.iter().map(|(setting, given)| (setting.name, given.label(setting))).collect();
     together::check_host(&config, &labels, &places, &mut mistakes);
     together::check_apps(&mut apps, &config, &mut mistakes);

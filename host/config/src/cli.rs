@@ -14,15 +14,17 @@ mod config;
 mod control;
 mod kv;
 mod project;
+mod replay;
 mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
-    EventsArgs, HostArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScheduleArgs, ScheduleCommand,
-    StopArgs,
+    DrainArgs, EventsArgs, HostArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScaleArgs,
+    ScheduleArgs, ScheduleCommand, StopArgs, TopArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
+pub use replay::{ReplayArgs, SettingArgs};
 pub use serve::{FileArgs, ServeArgs};
 
 /// The command line.
@@ -77,6 +79,8 @@ pub enum Command {
     Compile(CompileArgs),
     /// Show what a component is, what it needs, and whether it will run.
     Inspect(InspectArgs),
+    /// Run the request of a crash bundle again, and say whether it faults again.
+    Replay(Box<ReplayArgs>),
     /// Check or show a wasmhost.toml.
     Config(ConfigArgs),
     /// Show the hosts that run.
@@ -86,8 +90,12 @@ pub enum Command {
 Without --json it shows the apps and workers; with it, all that the admin page's /status has, stores and schedules too.
 Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Status(HostArgs),
+    /// Show on a screen what hosts that run do, as they do it.
+    Top(TopArgs),
     /// Show what has happened to a host that runs.
     Events(EventsArgs),
+    /// Show the log of a host that runs, from where it goes.
+    Logs(LogsArgs),
     /// Have a host that runs load its component, or read its wasmhost.toml, again, and wait for the outcome.
     Reload(ReloadArgs),
     /// Have a host that runs go back to an earlier revision of an app.
@@ -96,6 +104,10 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Promote(PromoteArgs),
     /// Replace the workers of a host that runs, one after another.
     Restart(RestartArgs),
+    /// Change the number of workers of a host that runs.
+    Scale(ScaleArgs),
+    /// Have a host that runs tell balancers to send it no more requests, while it goes on serving.
+    Drain(DrainArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
     /// Run a schedule of a host that runs, now.
@@ -216,6 +228,9 @@ pub fn command(capabilities: Capabilities) -> clap::Command {
     let reading = |command| serve::with_settings(command, capabilities, |_| false);
     let compiling = |command| serve::with_settings(command, capabilities, |heading| heading == settings::COMPILATION);
     let command = serving(Cli::command()).mut_subcommand("serve", serving).mut_subcommand("compile", compiling);
+    let replaying =
+        |command| serve::with_settings(command, capabilities, |heading| settings::HEADINGS_OF_APPS.contains(&heading));
+    let command = command.mut_subcommand("replay", replaying);
     let command = command
         .mut_subcommand("config", |config| config.mut_subcommand("check", reading).mut_subcommand("show", reading));
     command.mut_subcommand("dev", |dev| {

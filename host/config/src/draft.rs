@@ -12,8 +12,9 @@ use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
 use super::{
-    App, Balance, CacheChoice, CanaryRules, Capacity, Compilation, Compress, Config, Confine, ControlSocket, Grants,
-    HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe, RollbackRules, WorkerKind,
+    AdminAccess, AdminToken, App, Balance, CacheChoice, CanaryRules, Capacity, Compilation, Compress, Config, Confine,
+    ControlSocket, CrashSettings, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe,
+    RollbackRules, WorkerKind, WorkerLimits,
 };
 use super::{env_file, parse};
 
@@ -67,7 +68,10 @@ pub(super) struct HostDraft {
     pub(super) config: Config,
     /// None: it follows from the apps ([`together::kind_of`](super::together::kind_of)).
     pub(super) worker_kind: Option<WorkerKind>,
+    /// None: it follows from the number of workers ([`together::workers_max`](super::together::workers_max)).
+    pub(super) workers_max: Option<u16>,
     pub(super) folder: Folder,
+    environment: Arc<HostEnvironment>,
 }
 
 impl HostDraft {
@@ -77,15 +81,18 @@ impl HostDraft {
             apps: Vec::new(),
             listeners: Vec::new(),
             workers: u16::try_from(machine.cores).unwrap_or(MAX_WORKERS).clamp(1, MAX_WORKERS),
+            workers_max: 0,
             worker_kind: WorkerKind::default(),
             is_worker_kind_auto: false,
             worker_hang_timeout: None,
+            worker_limits: WorkerLimits::default(),
             balance: Balance::default(),
             trust_proxy: Vec::new(),
             drain_timeout: Duration::ZERO,
             app_idle_timeout: None,
             limits: HostLimits { memory_total_bytes: machine.memory_bytes / 4 * 3, ..HostLimits::default() },
             admin: None,
+            admin_access: AdminAccess::default(),
             control: ControlSocket::default(),
             runtime_dir: machine.runtime.clone(),
             log: LogChoice::default(),
@@ -95,10 +102,18 @@ impl HostDraft {
             compilation: Compilation { cache: machine.cache.clone(), ..Compilation::default() },
             data_dir: None,
             stores: Vec::new(),
+            crashes: CrashSettings::default(),
             development: None,
             source: None,
         };
-        Self { config, worker_kind: None, folder: Folder::current() }
+        let environment = Arc::new(machine.environment.clone());
+        Self { config, worker_kind: None, workers_max: None, folder: Folder::current(), environment }
+    }
+
+    pub(super) fn admin_token(&mut self, text: &str) -> Result<(), String> {
+        let source = SecretSource::parse(text, |file| self.folder.path(file))?;
+        self.config.admin_access.token = Some(AdminToken::read(&source, &self.environment)?);
+        Ok(())
     }
 
     pub(super) fn cache_dir(&mut self, text: &str) -> Result<(), String> {
@@ -216,6 +231,10 @@ impl AppDraft {
     }
 
     pub(super) fn secret(&mut self, pair: &str) -> Result<(), String> {
+        if !pair.contains('=') {
+            // The text is not repeated: it may be the secret itself.
+            return Err("write `NAME=SOURCE`; `TOKEN=env:TOKEN` takes it from your variable of that name".to_owned());
+        }
         let (name, from) = parse::variable(pair)?;
         let source = SecretSource::parse(&from, |file| self.folder.path(file))?;
         self.app.grants.files.extend(source.file(&self.environment));

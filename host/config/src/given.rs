@@ -43,6 +43,7 @@ impl Given {
 pub(super) fn in_messages(setting: &Setting, value: &str) -> String {
     match (setting.form, value.split_once('=')) {
         (Form::Pairs(_), Some((name, _))) => format!("{name}=…"),
+        _ if setting.may_hold_secret() => "…".to_owned(),
         _ => value.to_owned(),
     }
 }

@@ -4,10 +4,12 @@
 //! and once; other processes of the host get the result.
 
 pub mod acme;
+mod admin;
 mod build;
 mod capability;
 pub mod cli;
 pub mod control;
+mod crash_settings;
 mod cron;
 mod document;
 mod draft;
@@ -27,6 +29,7 @@ mod outline;
 mod overlap;
 mod parse;
 mod plain_path;
+mod recorded;
 mod revisions;
 pub mod routes;
 mod schedule;
@@ -56,9 +59,13 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use acme::AcmeSettings;
-pub use build::{FILE_NAME, build, build_for_development, compile_bounds, read_again, read_apps_again};
+pub use admin::{AdminAccess, AdminToken};
+pub use build::{
+    FILE_NAME, build, build_for_development, build_for_replay, compile_bounds, read_again, read_apps_again,
+};
 pub use capability::{Capabilities, Declaration, Declared, Interface, Needs, Port, Versions};
 pub use control::ControlSocket;
+pub use crash_settings::CrashSettings;
 pub use cron::{CronMistake, CronTimes};
 pub use env_file::DEVELOPMENT_VARIABLE;
 pub use environment::{GuestVariable, HostEnvironment};
@@ -71,6 +78,7 @@ pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
+pub use recorded::{guarded_values, recorded_grants, recorded_settings};
 pub use revisions::{CanaryBy, CanaryRules, Probe, RollbackRules};
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
@@ -90,8 +98,21 @@ pub enum Balance {
     RoundRobin,
     /// To the ready worker with the fewest open connections; among equals, the next in turn.
     LeastConnections,
+    /// To the worker that the client's address belongs to, as Node's sticky sessions do.
+    Client,
     /// By the kernel: each worker has a listener of its own on the same port (`SO_REUSEPORT`).
     Kernel,
+}
+
+/// When a worker is replaced although nothing is wrong with it; what is none is no reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WorkerLimits {
+    /// After this time.
+    pub age_max: Option<Duration>,
+    /// After this many requests.
+    pub requests_max: Option<u64>,
+    /// When its instances take more memory than this.
+    pub memory_max_bytes: Option<u64>,
 }
 
 /// Which answers of an app are compressed, for clients that take them so.
@@ -115,12 +136,16 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Number of workers, 1 to [`MAX_WORKERS`]; each group has as many more.
     pub workers: u16,
+    /// How many there may be at most while the host runs, [`Self::workers`] to [`MAX_WORKERS`]; those of each group likewise.
+    pub workers_max: u16,
     /// What a worker is.
     pub worker_kind: WorkerKind,
     /// Nobody has said what a worker is: it follows from the apps.
     pub is_worker_kind_auto: bool,
     /// How long a worker's process may give no sign of life.
     pub worker_hang_timeout: Option<Duration>,
+    /// When a worker is replaced although nothing is wrong with it.
+    pub worker_limits: WorkerLimits,
     /// How connections are given to workers.
     pub balance: Balance,
     /// Bounds on clients, and on all apps together.
@@ -130,6 +155,8 @@ pub struct Config {
     pub trust_proxy: Vec<ipnet::IpNet>,
     /// Where health, status and metrics are shown, if anywhere.
     pub admin: Option<Listen>,
+    /// Who may use that address.
+    pub admin_access: AdminAccess,
     /// Where commands such as `wasmhost ps` reach the host.
     pub control: ControlSocket,
     /// Where this user's hosts have their control sockets.
@@ -154,6 +181,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// The stores that apps share.
     pub stores: Vec<StoreSettings>,
+    /// What it leaves about faults of guests.
+    pub crashes: CrashSettings,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
     /// What [`read_again`] reads; none where a component was named instead of a file.
@@ -187,8 +216,9 @@ impl Config {
     pub fn of_group(&self, group: Option<&str>) -> Self {
         let is_of_group = |app: &&Arc<App>| app.group.as_deref() == group;
         let apps = self.apps.iter().filter(is_of_group).cloned().collect();
-        // What lets the host into servers of stores is the primary's alone.
-        Self { apps, stores: Vec::new(), source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
+        // What lets the host into servers of stores, and others into the host, is the primary's alone.
+        let (stores, admin_access) = (Vec::new(), AdminAccess::default());
+        Self { apps, stores, admin_access, source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
     }
 
     /// The file that an app's component is read from.
@@ -317,6 +347,17 @@ pub enum Listen {
     /// The sockets that systemd (or another manager that sets `LISTEN_FDS`) handed over: those of this name
     /// (`FileDescriptorName=`), or all.
     Inherited(Option<String>),
+}
+
+impl Listen {
+    /// Whether only processes of this machine can connect to it.
+    pub fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+            Self::Inherited(_) => false,
+        }
+    }
 }
 
 /// As the settings name it.

@@ -1,7 +1,7 @@
 //! Which directories guests may not write: those from which they would reach what the host itself trusts. A guest that can
 //! write the cache chooses the machine code that the host maps; one that can write a component or `wasmhost.toml` chooses
 //! what the next reload serves. It is enough to write a directory on the way to one of these, or that of a link on it. And which
-//! directories guests may not even read: those with what all apps have stored.
+//! directories guests may not even read: those with what all apps have stored, and what is known of their faults.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,11 @@ struct TrustedItem<'a> {
 /// read from would choose which file the host reads, and shows to a guest.
 fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -> Vec<TrustedItem<'a>> {
     let cache = config.compilation.cache_dir();
-    let folders = [("the cache (`cache-dir`)", cache, false), ("`data-dir`", config.data_dir.as_deref(), true)];
+    let folders = [
+        ("the cache (`cache-dir`)", cache, false),
+        ("`data-dir`", config.data_dir.as_deref(), true),
+        ("`crash-dir`", config.crashes.dir.as_deref(), true),
+    ];
     let folder = |(what, path, is_secret)| Some(TrustedItem { what, path: path?, is_whole: true, is_secret });
     let mut items: Vec<_> = folders.into_iter().filter_map(folder).collect();
     let mut add = |what, path| items.push(TrustedItem { what, path, is_whole: false, is_secret: false });
@@ -40,6 +44,8 @@ fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -
     file.into_iter().for_each(|file| add("the file of settings", file));
     let of_stores = config.stores.iter().flat_map(|store| &store.server.files);
     of_stores.for_each(|file| add("a file of a `[[store]]`", file));
+    let token = config.admin_access.token.as_ref().and_then(|token| token.file.as_deref());
+    token.into_iter().for_each(|file| add("the file of `admin-token`", file));
     let files: BTreeSet<&PathBuf> = apps.iter().flat_map(|found| &found.app.grants.files).collect();
     files.into_iter().for_each(|file| add("a file of `secrets`, `env-file` or `ca-file`", file));
     items
@@ -120,7 +126,7 @@ fn check_by(
             return mistakes.note(
                 "`dirs`",
                 format!(
-                    "whether guests may reach what is the host's alone is not known: {told}. Mount its file system again, or take what is on it out of the settings. (Where no directory has `:rw`, and there is no `data-dir`, nothing has to be known.)"
+                    "whether guests may reach what is the host's alone is not known: {told}. Mount its file system again, or take what is on it out of the settings. (Where no directory has `:rw`, and there is neither a `data-dir` nor a `crash-dir`, nothing has to be known.)"
                 ),
             );
         }
@@ -147,9 +153,9 @@ fn check_by(
             blame_components(&components, app, (dir, &way), mistakes);
         }
         let reason = match (secret.forbids(&way), written) {
-            (Some(reason), _) => format!(
-                "guests may not read `{host}`: {reason}, with what all apps have stored. Grant another directory"
-            ),
+            (Some(reason), _) => {
+                format!("guests may not read `{host}`: {reason}, which is the host's alone. Grant another directory")
+            }
             (None, Some(reason)) => format!(
                 "guests may not write to `{host}`: {reason}. Grant another directory, or this one without `:rw`"
             ),

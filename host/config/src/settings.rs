@@ -4,6 +4,7 @@
 
 mod apps;
 mod compilation;
+mod crashes;
 pub(crate) mod entry;
 mod grants;
 mod limits;
@@ -30,8 +31,15 @@ const GROUPS: &[Group] = &[
     outgoing::GROUP,
     reloads::GROUP,
     output::GROUP,
+    crashes::GROUP,
     compilation::GROUP,
 ];
+
+/// The headings below which there are settings of apps.
+pub(crate) const HEADINGS_OF_APPS: [&str; 3] = [limits::GROUP.heading, grants::GROUP.heading, outgoing::GROUP.heading];
+
+/// The heading of what guests are granted.
+pub(crate) const GRANTS: &str = grants::GROUP.heading;
 
 /// The heading of the settings that compiling has.
 pub(crate) const COMPILATION: &str = compilation::GROUP.heading;

@@ -51,9 +51,12 @@ pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String
 /// would be chosen for.
 pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static str> {
     let is_served = |key| key == "worker-kind" && after.is_worker_kind_auto && after.worker_kind == WorkerKind::Thread;
+    // A reload follows these.
+    let is_followed = |key| matches!(key, "admin-host" | "admin-token");
     let has_changed = |setting: &&Setting| match &setting.of {
+        Of::Host(_) if is_followed(setting.key) => false,
         Of::Host(access) => !is_served(setting.key) && (access.get)(before) != (access.get)(after),
-        // A reload follows it.
+        // And these.
         Of::Listener(_) | Of::Store(_) | Of::App(_) | Of::Schedule(_) | Of::Capability(_) => false,
     };
     settings::of_host().filter(has_changed).map(|setting| setting.key).collect()

@@ -64,8 +64,10 @@ impl AppPlace {
 
 /// Checks the host's settings. `places`: where they stand in the file.
 pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
+    check_workers_max(config, labels, places, mistakes);
     check_proxy_headers(config, mistakes);
     check_acme(config, mistakes);
+    check_admin(config, labels, places, mistakes);
     let is_tcp = |listen: &Listen| matches!(listen, Listen::Tcp(_));
     if config.balance == Balance::Kernel && !config.addresses().all(is_tcp) {
         let reason = "needs TCP addresses to listen on, and no others (`--listen ADDRESS:PORT`)";
@@ -73,6 +75,36 @@ pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces,
             (None, Some(at)) => mistakes.at(at, None, format!("balance `kernel`: {reason}")),
             (label, _) => mistakes.note(label.map_or("--balance `kernel`", String::as_str), reason),
         }
+    }
+}
+
+fn check_workers_max(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
+    let (workers, most) = (config.workers, config.workers_max);
+    let reason = match config.balance {
+        Balance::Kernel if most != workers => {
+            format!(
+                "the number of workers stays {workers} with `--balance kernel`, which gives each a socket at the start; leave it out"
+            )
+        }
+        _ if most < workers => format!("there are more workers at the start: {workers}; raise it, or lower `workers`"),
+        _ => return,
+    };
+    match (labels.get("workers-max"), places.of("workers-max")) {
+        (None, Some(at)) => mistakes.at(at, None, format!("workers-max `{most}`: {reason}")),
+        (label, _) => mistakes.note(label.map_or("--workers-max", String::as_str), &reason),
+    }
+}
+
+/// Others than the users of this machine have to know a token.
+fn check_admin(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
+    let Some(admin) = config.admin.as_ref().filter(|admin| !admin.is_of_this_machine()) else { return };
+    if config.admin_access.token.is_some() {
+        return;
+    }
+    let reason = "other machines may reach this address, so it needs a token: write `admin-token = \"file:PATH\"` (`--admin-token file:PATH`; `openssl rand -base64 32 > PATH` makes one), or an address of this machine alone (`127.0.0.1:9090`, `unix:PATH`)";
+    match (labels.get("admin"), places.of("admin")) {
+        (None, Some(at)) => mistakes.at(at, None, format!("admin `{admin}`: {reason}")),
+        (label, _) => mistakes.note(label.map_or("--admin", String::as_str), reason),
     }
 }
 
@@ -157,7 +189,8 @@ pub(super) fn check_apps(apps: &mut [FoundApp], config: &Config, mistakes: &mut 
             found.wrong(mistakes, "env", "--env", reason);
         }
     }
-    check_groups(apps, config.workers, mistakes);
+    let setting = if config.workers_max > config.workers { "workers-max" } else { "workers" };
+    check_groups(apps, (config.workers_max.max(config.workers), setting), mistakes);
     check_names(apps, mistakes);
     check_services(apps, mistakes);
     check_routes(apps, mistakes);
@@ -171,8 +204,19 @@ pub(super) fn kind_of(apps: &[FoundApp], workers: u16) -> WorkerKind {
     if is_needed { WorkerKind::Process } else { WorkerKind::Thread }
 }
 
+/// How many workers there may be at most while the host runs, where the settings leave it open: one for each core, if there is memory
+/// for those of all groups.
+pub(super) fn workers_max(apps: &[FoundApp], config: &Config, cores: usize) -> u16 {
+    if config.balance == Balance::Kernel {
+        return config.workers;
+    }
+    let groups: BTreeSet<_> = apps.iter().filter_map(|found| found.app.group.as_deref()).collect();
+    let of_each = usize::from(MAX_WORKERS) / (1 + groups.len());
+    u16::try_from(cores.min(of_each)).unwrap_or(MAX_WORKERS).max(config.workers)
+}
+
 /// Each group has as many workers as there are beside the groups. The first app that makes too many of them is named.
-fn check_groups(apps: &[FoundApp], workers: u16, mistakes: &mut Mistakes) {
+fn check_groups(apps: &[FoundApp], (workers, setting): (u16, &str), mistakes: &mut Mistakes) {
     let mut groups = BTreeSet::new();
     for found in apps {
         let Some(group) = &found.app.group else { continue };
@@ -183,9 +227,9 @@ fn check_groups(apps: &[FoundApp], workers: u16, mistakes: &mut Mistakes) {
         if all > MAX_WORKERS.into() {
             let count = groups.len();
             let reason = format!(
-                "{workers} workers, and as many for each of {count} groups, are {all} processes, of {MAX_WORKERS} at most; lower `workers`, or have more apps share a group"
+                "{workers} workers, and as many for each of {count} groups, are {all} processes, of {MAX_WORKERS} at most; lower `{setting}`, or have more apps share a group"
             );
-            return found.wrong(mistakes, "group", "--workers", reason);
+            return found.wrong(mistakes, "group", &format!("--{setting}"), reason);
         }
     }
 }

@@ -103,6 +103,11 @@ impl Cage {
             // It opens nothing: loading is another process's. It asks servers of stores, so that no worker can.
             WorkerKind::Process => Self::with(Role::Primary, needs_of_servers(config).as_slice()),
         };
+        if let Some(dir) = &config.crashes.dir {
+            // It writes bundles about faults: workers that are processes write nothing.
+            cage.paths.push((dir.clone(), Access::Write));
+            cage.grants = CallGrants { paths: true, changes: true, ..cage.grants };
+        }
         // It has the file of all stores, whatever its workers are.
         cage.grants.locks = asks_stores(config.apps.iter().map(|app| &**app), capabilities);
         cage
@@ -411,6 +416,20 @@ mod tests {
         assert!(both.paths.contains(&("/rw".into(), Access::Write)) && both.grants.changes && both.grants.outgoing);
         assert_eq!(cage(&["80", "443-names"]).connect, Connect::Ports(vec![DOMAIN, 80, 443]));
         assert_eq!(cage(&["80", "any"]).connect, Connect::Anywhere);
+    }
+
+    #[test]
+    fn only_the_primary_writes_where_bundles_about_faults_are_left() {
+        let without = Config { worker_kind: WorkerKind::Process, ..config(&["a"]) };
+        let mut with = without.clone();
+        with.crashes.dir = Some("/crashes".into());
+        let written = ("/crashes".into(), Access::Write);
+        let (before, after) = (Cage::primary(&without, CAPABILITIES), Cage::primary(&with, CAPABILITIES));
+        assert!(!before.grants.paths && !before.grants.changes, "it opens nothing");
+        assert!(after.paths.contains(&written) && after.grants.paths && after.grants.changes);
+        for other in [Cage::worker(&with, CAPABILITIES), Cage::spawner(&with, CAPABILITIES), Cage::acme(&with)] {
+            assert!(!other.paths.contains(&written), "{:?}", other.role);
+        }
     }
 
     #[test]

@@ -62,6 +62,8 @@ struct Trailer {
     producers: Vec<String>,
     marked_reusable: bool,
     concurrent: bool,
+    /// SHA-256, in hex, of the component.
+    component_sha256: String,
     /// How it was compiled.
     tier: Tier,
     /// SHA-256, in hex, of the machine code and then of this trailer as it stands with an empty sum.
@@ -108,6 +110,7 @@ pub(super) fn write(output: &mut impl Write, code: &NewCode, description: &Descr
         producers: description.producers.clone(),
         marked_reusable: description.marked_reusable,
         concurrent: description.concurrent,
+        component_sha256: description.sha256.clone(),
     };
     let mut hasher = Sha256::new();
     hasher.update(&code.bytes);
@@ -161,6 +164,7 @@ impl From<Trailer> for Description {
             producers: trailer.producers,
             marked_reusable: trailer.marked_reusable,
             concurrent: trailer.concurrent,
+            sha256: trailer.component_sha256,
         }
     }
 }

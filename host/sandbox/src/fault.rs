@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::limits::{COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
 use super::meter::{Meter, RefusedGrowth};
+use super::record::{CallRecord, Recorded};
 use super::symbols::{self, Trace};
 
 /// What ended an instance.
@@ -19,8 +21,23 @@ pub struct Fault {
     pub detail: Arc<str>,
     /// Where it happened, in development.
     pub trace: Option<Arc<Trace>>,
+    /// The guest's stack, innermost first, 64 functions of it at most; where a record of calls is kept.
+    pub frames: Arc<[TrapFrame]>,
+    /// Of an instance that did not start: what it wrote until then, where that is recorded.
+    pub recorded: Option<Arc<Recorded>>,
     /// The flag of the limit that was met, where the kind does not name it.
     met: Option<&'static str>,
+}
+
+/// One function of a guest's stack, as wasmtime tells it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TrapFrame {
+    /// Its name, or its number.
+    pub function: String,
+    /// Its number within its core module.
+    pub function_index: u32,
+    /// Of the instruction, from the beginning of the component's file.
+    pub offset: Option<u64>,
 }
 
 /// The kinds of faults, as log and metrics name them.
@@ -128,7 +145,7 @@ impl fmt::Display for FaultKind {
 impl Fault {
     /// A fault that the host itself found.
     pub fn new(kind: FaultKind, detail: impl Into<Arc<str>>) -> Self {
-        Self { kind, detail: detail.into(), trace: None, met: None }
+        Self { kind, detail: detail.into(), trace: None, frames: Arc::new([]), recorded: None, met: None }
     }
 
     /// The flag that raises the limit that was met, if one was.
@@ -165,7 +182,12 @@ impl Fault {
                 None => FaultKind::Trap,
             }
         };
-        Self { trace: trace(error, meter), met: limit_of_app(kind, meter), ..Self::new(kind, describe(error)) }
+        Self {
+            trace: trace(error, meter),
+            frames: frames(error, meter),
+            met: limit_of_app(kind, meter),
+            ..Self::new(kind, describe(error))
+        }
     }
 
     /// What there is none left of in the pool that the workers share, also within a call (a stack for one more call of a
@@ -173,6 +195,11 @@ impl Fault {
     fn of_pool(error: &wasmtime::Error) -> Option<Self> {
         error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>()?;
         Some(Self { met: Some("--instances-per-worker"), ..Self::new(FaultKind::Capacity, describe(error)) })
+    }
+
+    /// With what the instance wrote that did not start.
+    pub(super) fn with_record(self, meter: &Meter) -> Self {
+        Self { recorded: meter.record().map(CallRecord::recorded).map(Arc::new), ..self }
     }
 
     /// Reads why an instance did not come up.
@@ -189,6 +216,7 @@ impl Fault {
             FaultKind::Cpu => fault,
             kind => Self {
                 trace: fault.trace,
+                frames: fault.frames,
                 // Also where the guest was refused a memory that it cannot do without.
                 met: meter.refused().map(RefusedGrowth::flag),
                 ..Self::new(FaultKind::Start, format!("{}: {}", kind.name(), fault.detail))
@@ -218,6 +246,15 @@ fn is_shortage(error: &wasmtime::Error) -> bool {
 fn trace(error: &wasmtime::Error, meter: &Meter) -> Option<Arc<Trace>> {
     let symbols = meter.symbols()?;
     error.downcast_ref::<WasmBacktrace>().map(|backtrace| Arc::new(symbols.trace(backtrace)))
+}
+
+/// Most frames of a guest's stack that are kept.
+const FRAMES_MAX: usize = 64;
+
+/// The guest's stack, where it is wanted.
+fn frames(error: &wasmtime::Error, meter: &Meter) -> Arc<[TrapFrame]> {
+    let backtrace = meter.record().and_then(|_| error.downcast_ref::<WasmBacktrace>());
+    backtrace.map_or_else(|| Arc::from([]), |backtrace| symbols::frames(backtrace, FRAMES_MAX).into())
 }
 
 /// Most frames of a guest's stack that a log line shows.

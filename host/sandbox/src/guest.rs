@@ -47,6 +47,8 @@ pub struct Guest {
     app: Arc<App>,
     /// What the app has for each capability.
     parts: Parts,
+    /// SHA-256, in hex, of the component in the binary format.
+    component_sha256: Arc<str>,
     /// In development, where faults find their place in the source.
     symbols: Option<Arc<Symbols>>,
     /// Of the places for instances that its engine has.
@@ -62,6 +64,7 @@ pub struct InstanceContext {
     budget: Arc<MemoryBudget>,
     cpu: CpuUser,
     common: StoreCommon,
+    records: bool,
 }
 
 impl InstanceContext {
@@ -76,7 +79,8 @@ impl InstanceContext {
         (cpu, key): (&Rc<WorkerCpu>, u32),
         bounds: Arc<AppBounds>,
     ) -> Self {
-        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common: StoreCommon::new(Arc::clone(app), bounds) }
+        let common = StoreCommon::new(Arc::clone(app), bounds);
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common, records: false }
     }
 
     /// Calls of other apps go there.
@@ -84,6 +88,12 @@ impl InstanceContext {
     pub fn with_services(mut self, services: Arc<dyn Services>) -> Self {
         self.common.call_with(services);
         self
+    }
+
+    /// Its instances keep a record of their calls, for whoever looks into a fault.
+    #[must_use]
+    pub fn with_records(self, are_wanted: bool) -> Self {
+        Self { records: are_wanted, ..self }
     }
 
     /// The app's instances on this worker that will soon be free.
@@ -131,6 +141,7 @@ impl Guest {
             },
             app: Arc::clone(app),
             parts,
+            component_sha256: description.sha256.as_str().into(),
             symbols: sandbox.development.as_ref().and_then(|served| Symbols::of(served, app)).map(Arc::new),
             places: Account::new(&shared.places, None),
             on_demand,
@@ -160,6 +171,11 @@ impl Guest {
         is_fresh_each_request(self.app.isolation, self.bears_reuse)
     }
 
+    /// SHA-256, in hex, of the component that it was made of, in the binary format.
+    pub fn component_sha256(&self) -> &str {
+        &self.component_sha256
+    }
+
     /// Why its instances get their memory from the system as they need it, which is slower, in the place of the pool; none
     /// when the pool has room for them.
     pub fn on_demand(&self) -> Option<&str> {
@@ -177,7 +193,7 @@ impl Guest {
         let place = self.places.take(1).ok_or_else(|| Fault::no_place(self.places.quota().max()))?;
         let meter = Meter::new(context.worker, self.app.limits.cpu_limit, Arc::clone(&context.common.app));
         let meter = meter.with_symbols(self.symbols.clone()).with_growth_lines(&context.common.growth_lines);
-        let meter = Arc::new(meter);
+        let meter = Arc::new(meter.with_record(context.records));
         let (worker, files) = (Handle::current(), context.common.files());
         // In a box: wasmtime's future takes some 17 kB, which whoever may have to wait for an instance would have in place, and
         // move about.
@@ -206,9 +222,9 @@ impl Guest {
         // To let go of what is being made drops its store, with the start that waits in it.
         let Ok(made) = tokio::time::timeout_at(until.into(), made).await else {
             let kind = if until < at_latest { FaultKind::Wall } else { FaultKind::Start };
-            return Err(Fault::too_slow_to_start(kind, limit));
+            return Err(Fault::too_slow_to_start(kind, limit).with_record(&meter));
         };
-        let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter))?;
+        let (store, proxy) = made.map_err(|error| Fault::from_start_error(&error, &meter).with_record(&meter))?;
         Ok(Instance::new(store, proxy, (meter, cpu), context.pulse(), self.calls, files.cloned()))
     }
 }
@@ -274,7 +290,7 @@ fn unknown_import(error: &wasmtime::Error) -> Problem {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::call::Call;
-    use super::super::memory::AppMemory;
+    use super::super::memory::{AppMemory, MemoryCount};
     use super::super::prepare::{compiled_as_in_test, compiled_in_test};
     use super::super::relief::{MemoryLack, MemoryRelief, relieved_by};
     use super::super::testing::app_of_test;
@@ -499,8 +515,11 @@ pub(super) mod tests {
     #[test]
     fn an_instance_at_rest_may_be_dropped_within_the_growth_of_another() -> Outcome {
         let host = Host::new(64 << 20)?;
-        let leaked = || &*Box::leak(Box::<AtomicU64>::default());
-        let (used_bytes, share_bytes, apps_with_memory) = (leaked(), leaked(), leaked());
+        fn leaked<T: Default>() -> &'static T {
+            Box::leak(Box::default())
+        }
+        let (used_bytes, share_bytes, apps_with_memory) =
+            (leaked::<MemoryCount>(), leaked::<MemoryCount>(), leaked::<AtomicU64>());
         let context = |app| {
             let (max_bytes, (pulse, ticker)) = (u64::MAX, host.context.pulse());
             let own =
@@ -534,7 +553,7 @@ pub(super) mod tests {
                 assert_eq!(fault.kind, expected, "{}", fault.detail);
                 assert!(let_go.0.borrow().is_none());
                 drop((growing, kept));
-                assert_eq!([used_bytes, share_bytes, apps_with_memory].map(|count| count.load(Relaxed)), [0; 3]);
+                assert_eq!([used_bytes.get(), share_bytes.get(), apps_with_memory.load(Relaxed)], [0; 3]);
             }
         }
         Ok(())

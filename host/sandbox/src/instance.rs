@@ -19,6 +19,7 @@ use super::driver::{Calls, Driver, driver};
 use super::epoch::{Pulse, Ticker};
 use super::fault::{Fault, FaultKind};
 use super::meter::Meter;
+use super::record::{CallRecord, Recorded};
 use super::state::GuestStore;
 use super::waking::Waking;
 
@@ -76,6 +77,10 @@ impl Instance {
         let answer = renewed(self.answer.take());
         self.meter.begin_call(request_number);
         self.meter.is_led_to_by(call.take_chain(), false);
+        if let Some(record) = self.meter.record() {
+            let Call::Http(request) = &call;
+            record.begins(request_number, request, false);
+        }
         self.served += 1;
         self.desk.put(Job { call, answer: Arc::clone(&answer) });
         self.answer = Some(answer);
@@ -138,6 +143,17 @@ impl Instance {
         (Rc::clone(&self.desk), Arc::clone(&self.meter))
     }
 
+    /// What is known of its calls when it faults: of the present one, or the last; none: nothing was to be recorded. It can be
+    /// asked for when the instance is gone, which may still have something to say until then.
+    pub fn record(&self) -> Option<InstanceRecord> {
+        InstanceRecord::new(&self.meter, self.served)
+    }
+
+    /// It rests: what is known of its last call is let go.
+    pub fn rests(&self) {
+        self.meter.record().into_iter().for_each(CallRecord::rests);
+    }
+
     /// The answer of the current call, once.
     pub fn take_head(&self) -> Option<Head> {
         self.answer.as_ref().and_then(|answer| answer.take())
@@ -161,6 +177,30 @@ impl Instance {
     /// CPU time of the current call so far.
     pub fn cpu(&self) -> Duration {
         self.meter.cpu()
+    }
+}
+
+/// The record of an instance, which outlives it.
+pub struct InstanceRecord(Arc<Meter>, u64);
+
+impl InstanceRecord {
+    pub(super) fn new(meter: &Arc<Meter>, served: u64) -> Option<Self> {
+        meter.record().map(|_| Self(Arc::clone(meter), served))
+    }
+
+    /// What is known.
+    pub fn recorded(&self) -> Recorded {
+        self.0.record().map(CallRecord::recorded).unwrap_or_default()
+    }
+
+    /// Calls that the instance had begun, with the present one.
+    pub fn served(&self) -> u64 {
+        self.1
+    }
+
+    /// CPU time of its current call.
+    pub fn cpu(&self) -> Duration {
+        self.0.cpu()
     }
 }
 

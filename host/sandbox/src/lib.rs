@@ -32,6 +32,7 @@ mod pool;
 mod preempt;
 mod prepare;
 mod provided;
+mod record;
 mod relief;
 mod replacing;
 mod reset;
@@ -60,16 +61,17 @@ pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_he
 pub use cpu::WorkerCpu;
 pub use database_counts::{DatabaseCounters, DatabaseFailure};
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
-pub use fault::{Fault, FaultKind};
+pub use fault::{Fault, FaultKind, TrapFrame};
 pub use found::{Found, look_up};
 pub use guest::{Guest, InstanceContext, WasiVersion};
-pub use instance::Instance;
-pub use memory::{AppMemory, MemoryBudget};
+pub use instance::{Instance, InstanceRecord};
+pub use memory::{AppMemory, MemoryBudget, MemoryCount};
 pub use meter::{CallChain, SERVICE_DEPTH_MAX};
 pub use outbound::DESCRIPTORS_MAX as OUTGOING_DESCRIPTORS_MAX;
 pub use outbound::{CallerLeft, NoServices, ServiceAnswer, ServiceCall, ServicePieces, Services, charged};
 pub use prepare::Artifact;
 pub use provided::provided;
+pub use record::{OutputEnd, Recorded, RecordedRequest};
 pub use relief::{MemoryLack, MemoryRelief, relieved_by};
 pub use sandbox::Sandbox;
 pub use shared::{Shared, SharedEnd, SharedPlace};
@@ -81,7 +83,7 @@ pub use source::{
 pub use source::{LoadError, REUSE_SECTION};
 pub use store_counts::{StoreCall, StoreCounters, StoreFailure};
 pub use stored::StoredCode;
-pub use symbols::{SourcePlace, Trace, TraceFrame};
+pub use symbols::{SourcePlace, Trace, TraceFrame, places_of};
 
 /// Body of requests and responses on their way in and out of a guest.
 pub type Body = wasmtime_wasi_http::WasiBody;

@@ -27,14 +27,52 @@ const TABLE_ELEMENT_BYTES: u64 = 16;
 /// has much memory. Nothing else runs on the worker meanwhile.
 const RELIEF_WITHIN: Duration = Duration::from_millis(2);
 
+/// Memory in use, and the most that it was since the start.
+#[derive(Debug, Default)]
+pub struct MemoryCount {
+    now_bytes: AtomicU64,
+    peak_bytes: AtomicU64,
+}
+
+impl MemoryCount {
+    /// In use now, in bytes.
+    pub fn get(&self) -> u64 {
+        self.now_bytes.load(Relaxed)
+    }
+
+    /// The most that was in use, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.peak_bytes.load(Relaxed)
+    }
+
+    /// Counts `bytes` more if `allows` says so of what is in use; returns what was, or refuses. [`Self::reached`] says that it
+    /// lasts.
+    fn add_if(&self, bytes: u64, mut allows: impl FnMut(u64) -> bool) -> Option<u64> {
+        let more = |used: u64| used.checked_add(bytes).filter(|_| allows(used));
+        self.now_bytes.fetch_update(Relaxed, Relaxed, more).ok()
+    }
+
+    /// Counts `bytes` more, whatever is in use.
+    fn add(&self, bytes: u64) {
+        self.reached(self.now_bytes.fetch_add(bytes, Relaxed).saturating_add(bytes));
+    }
+
+    /// Takes note of how much was in use. (Most growths are below the peak, and only read it.)
+    fn reached(&self, bytes: u64) {
+        if bytes > self.peak() {
+            self.peak_bytes.fetch_max(bytes, Relaxed);
+        }
+    }
+}
+
 /// Memory of all instances of the host, counted as it is granted. One number written by all workers, but only when an
 /// instance starts, grows or ends, never by a request as such. Each worker's share is counted too, so that it can be
 /// given back for a worker that was killed.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
     total_bytes: u64,
-    used_bytes: &'static AtomicU64,
-    share_bytes: &'static AtomicU64,
+    used_bytes: &'static MemoryCount,
+    share_bytes: &'static MemoryCount,
     /// Within which an app has its own.
     app: Option<AppMemory>,
     /// See [`Self::for_app`].
@@ -49,7 +87,7 @@ pub struct AppMemory {
     /// Memories and tables of all its instances, in sum.
     pub max_bytes: u64,
     /// Used by its instances on all workers.
-    pub used_bytes: &'static AtomicU64,
+    pub used_bytes: &'static MemoryCount,
     /// Used by its instances on this worker.
     pub share_bytes: &'static AtomicU64,
     /// Apps of the host whose `used_bytes` is not 0. Whoever changes that from 0, or to 0, counts it here, so the count may
@@ -60,8 +98,8 @@ pub struct AppMemory {
 impl AppMemory {
     /// Takes so much; returns what the app had before.
     fn take(&self, bytes: u64) -> Option<u64> {
-        let within = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
-        let before = self.used_bytes.fetch_update(Relaxed, Relaxed, within).ok()?;
+        let within = |used: u64| used.saturating_add(bytes) <= self.max_bytes;
+        let before = self.used_bytes.add_if(bytes, within)?;
         if before == 0 && bytes > 0 {
             self.apps_with_memory.fetch_add(1, Relaxed);
         }
@@ -69,7 +107,7 @@ impl AppMemory {
     }
 
     fn give_back(&self, bytes: u64) {
-        let before = subtract(self.used_bytes, bytes);
+        let before = subtract(&self.used_bytes.now_bytes, bytes);
         if (1..=bytes).contains(&before) {
             self.apps_with_memory.fetch_sub(1, Relaxed);
         }
@@ -89,7 +127,7 @@ fn subtract(count: &AtomicU64, bytes: u64) -> u64 {
 
 impl MemoryBudget {
     /// A budget of so many bytes, with the counts of what is used in all and by this worker.
-    pub fn new(total_bytes: u64, used_bytes: &'static AtomicU64, share_bytes: &'static AtomicU64) -> Self {
+    pub fn new(total_bytes: u64, used_bytes: &'static MemoryCount, share_bytes: &'static MemoryCount) -> Self {
         Self { total_bytes, used_bytes, share_bytes, app: None, has_others: false }
     }
 
@@ -107,7 +145,7 @@ impl MemoryBudget {
     /// Gives back what the worker that counted in `share_bytes` had taken: it was killed, and counts no more. The same for
     /// each app is [`AppMemory::reclaim`].
     pub fn reclaim(&self) {
-        subtract(self.used_bytes, self.share_bytes.swap(0, Relaxed));
+        subtract(&self.used_bytes.now_bytes, self.share_bytes.now_bytes.swap(0, Relaxed));
     }
 
     /// Takes so much, or says which bound refuses it.
@@ -120,8 +158,9 @@ impl MemoryBudget {
             self.app.iter().for_each(|app| app.give_back(bytes));
             return Err(RefusedGrowth::Total);
         }
-        self.share_bytes.fetch_add(bytes, Relaxed);
+        self.share_bytes.add(bytes);
         if let Some(app) = &self.app {
+            app.used_bytes.reached(own_bytes.saturating_add(bytes));
             app.share_bytes.fetch_add(bytes, Relaxed);
         }
         Ok(())
@@ -129,14 +168,14 @@ impl MemoryBudget {
 
     /// In use by all apps on all workers.
     pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Relaxed)
+        self.used_bytes.get()
     }
 
     fn take_of_total(&self, bytes: u64, own_bytes: u64) -> bool {
         let apps = self.holders();
-        let within =
-            |used: u64| may_take(self.total_bytes, used, bytes, own_bytes, apps).then(|| used.saturating_add(bytes));
-        self.used_bytes.fetch_update(Relaxed, Relaxed, within).is_ok()
+        let within = |used| may_take(self.total_bytes, used, bytes, own_bytes, apps);
+        let before = self.used_bytes.add_if(bytes, within);
+        before.inspect(|before| self.used_bytes.reached(before.saturating_add(bytes))).is_some()
     }
 
     /// Apps that share the total.
@@ -149,12 +188,12 @@ impl MemoryBudget {
     /// back would do.
     fn lack(&self, bytes: u64, refused: RefusedGrowth) -> Option<MemoryLack> {
         let app = self.app.as_ref()?;
-        let own_bytes = app.used_bytes.load(Relaxed);
+        let own_bytes = app.used_bytes.get();
         let (used_bytes, lacking, is_of_app) = match refused {
             RefusedGrowth::Instance => return None,
             RefusedGrowth::App => (own_bytes, own_bytes.saturating_add(bytes).saturating_sub(app.max_bytes), true),
             RefusedGrowth::Total => {
-                let used_bytes = self.used_bytes.load(Relaxed);
+                let used_bytes = self.used_bytes();
                 (used_bytes, lacking(self.total_bytes, used_bytes, bytes, own_bytes, self.holders()), false)
             }
         };
@@ -170,13 +209,13 @@ impl MemoryBudget {
         // One of the workers does it; the others see what it wrote at their next tick.
         if held != counted && HEAP_COUNTED_BYTES.compare_exchange(counted, held, Relaxed, Relaxed).is_ok() {
             if let Some(more) = held.checked_sub(counted) {
-                self.used_bytes.fetch_add(more, Relaxed);
-                self.share_bytes.fetch_add(more, Relaxed);
+                self.used_bytes.add(more);
+                self.share_bytes.add(more);
             } else {
                 self.give_back_total(counted - held);
             }
         }
-        self.used_bytes.load(Relaxed) > self.total_bytes
+        self.used_bytes() > self.total_bytes
     }
 
     fn give_back(&self, bytes: u64) {
@@ -188,8 +227,8 @@ impl MemoryBudget {
     }
 
     fn give_back_total(&self, bytes: u64) {
-        subtract(self.share_bytes, bytes);
-        subtract(self.used_bytes, bytes);
+        subtract(&self.share_bytes.now_bytes, bytes);
+        subtract(&self.used_bytes.now_bytes, bytes);
     }
 }
 

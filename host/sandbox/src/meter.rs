@@ -13,6 +13,7 @@ use wasmhost_config::App;
 
 use super::epoch::TICK;
 use super::limits::{HANDLES_AT_REST, HANDLES_NEARLY_SPENT, MATURE_CALLS};
+use super::record::CallRecord;
 use super::symbols::Symbols;
 
 /// Lines about memory that instances of an app on a worker do not get, of which clients can cause many.
@@ -115,6 +116,8 @@ pub(super) struct Meter {
     /// Where faults find their place in the source, in development.
     symbols: Option<Arc<Symbols>>,
     growth_lines: Option<Arc<LineBudget>>,
+    /// What is kept of its calls, where somebody wants to know it after a fault.
+    record: Option<CallRecord>,
 }
 
 impl Meter {
@@ -140,6 +143,7 @@ impl Meter {
             has_chain: AtomicBool::new(false),
             symbols: None,
             growth_lines: None,
+            record: None,
         }
     }
 
@@ -157,6 +161,15 @@ impl Meter {
     /// With what finds the place of a fault in the source.
     pub(super) fn with_symbols(self, symbols: Option<Arc<Symbols>>) -> Self {
         Self { symbols, ..self }
+    }
+
+    /// With a record of its calls, if that is wanted.
+    pub(super) fn with_record(self, is_wanted: bool) -> Self {
+        Self { record: is_wanted.then(CallRecord::default), ..self }
+    }
+
+    pub(super) fn record(&self) -> Option<&CallRecord> {
+        self.record.as_ref()
     }
 
     pub(super) fn symbols(&self) -> Option<&Symbols> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{Answer, Call, Desk, Head, Job};
 use super::fault::{Fault, FaultKind};
-use super::instance::Instance;
+use super::instance::{Instance, InstanceRecord};
 use super::meter::Meter;
 
 /// A shared instance, as its callers see it.
@@ -67,6 +67,8 @@ impl SharedEnding {
 pub struct SharedPlace {
     shared: Rc<Shared>,
     answer: Option<Arc<Answer>>,
+    /// Of its request, where that is recorded.
+    number: u64,
 }
 
 impl Shared {
@@ -139,7 +141,7 @@ impl Shared {
 
     fn take_place(self: &Rc<Self>) -> SharedPlace {
         self.held.set(self.held.get() + 1);
-        SharedPlace { shared: Rc::clone(self), answer: None }
+        SharedPlace { shared: Rc::clone(self), answer: None, number: 0 }
     }
 
     /// A place for one more call, if there is one.
@@ -175,6 +177,11 @@ impl Shared {
     /// Calls begun so far.
     pub fn served(&self) -> u64 {
         self.served.get()
+    }
+
+    /// What is known of its calls when it faults; see [`Instance::record`].
+    pub fn record(&self) -> Option<InstanceRecord> {
+        InstanceRecord::new(&self.meter, self.served.get())
     }
 
     /// Whether it met a limit, or is about to after many calls.
@@ -215,6 +222,11 @@ impl SharedPlace {
         if !shared.meter.is_computing() {
             shared.meter.begin_call(request_number);
         }
+        if let Some(record) = shared.meter.record() {
+            let Call::Http(request) = &call;
+            record.begins(request_number, request, shared.desk.active.get() > 0);
+            self.number = request_number;
+        }
         shared.served.set(shared.served.get() + 1);
         let answer = Arc::new(Answer::default());
         shared.desk.put(Job { call, answer: Arc::clone(&answer) });
@@ -248,6 +260,11 @@ impl Drop for SharedPlace {
     fn drop(&mut self) {
         let shared = &self.shared;
         shared.held.set(shared.held.get().saturating_sub(1));
+        // One that is to end, or has, is looked into.
+        let goes_on = shared.ending.wanted.borrow().is_none() && shared.ending.fault.borrow().is_none();
+        if let Some(record) = shared.meter.record().filter(|_| goes_on) {
+            record.ended(self.number);
+        }
         if let Some(answer) = &self.answer {
             shared.ending.waiting.borrow_mut().retain(|other| !Arc::ptr_eq(other, answer));
             if let Some(limit) = shared.linger_max.filter(|_| !answer.was_given()) {

@@ -4,10 +4,13 @@
 use std::fs::File;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 
 use wasmhost_config::App;
 use wasmhost_confine::spawner::open_component;
+
+use super::artifact::hex;
 
 /// Why a file cannot be served.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -112,6 +115,8 @@ pub struct Description {
     /// Whether it uses the component model's concurrency (`async`, streams, futures), itself or by what it imports. Found
     /// out by [`validate`] when it is compiled.
     pub concurrent: bool,
+    /// SHA-256, in hex, of the component in the binary format.
+    pub sha256: String,
 }
 
 /// Custom section, of any content, with which a component says that its instances can be reused for several requests.
@@ -293,7 +298,7 @@ pub const NESTING_MAX: usize = 100;
 
 /// Walks the outermost sections.
 pub fn describe(binary: &[u8]) -> Result<Description, Problem> {
-    let mut description = Description::default();
+    let mut description = Description { sha256: hex(&Sha256::digest(binary)), ..Description::default() };
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(binary) {
         let payload = payload.map_err(|error| damaged(&error))?;

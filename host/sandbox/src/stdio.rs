@@ -112,6 +112,9 @@ impl GuestOutput {
 impl Writer {
     fn take_in(&self, mut bytes: &[u8]) {
         wasmhost_base::inject::panic_at("host-function");
+        if let Some(record) = self.meter.record() {
+            record.wrote(self.stream, bytes);
+        }
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         while !bytes.is_empty() {
             let room = LINE_BYTES_MAX - pending.line.len();

@@ -12,6 +12,8 @@ use wasmtime::WasmBacktrace;
 
 use wasmhost_config::{App, Development};
 
+use super::fault::TrapFrame;
+
 /// Larger source files are not opened.
 const SOURCE_BYTES_MAX: u64 = 4 << 20;
 /// Lines of source that are shown above and below the one at fault.
@@ -104,12 +106,20 @@ impl fmt::Display for SourcePlace {
     }
 }
 
-/// A frame as wasmtime tells it.
-struct Frame {
-    function: String,
-    function_index: u32,
-    /// From the beginning of the component's file.
-    offset: Option<usize>,
+/// The frames of a stack, innermost first, so many at most.
+pub(super) fn frames(backtrace: &WasmBacktrace, max: usize) -> Vec<TrapFrame> {
+    let frame = |frame: &wasmtime::FrameInfo| TrapFrame {
+        function: frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), name),
+        function_index: frame.func_index(),
+        offset: frame.module_offset().and_then(|offset| u64::try_from(offset).ok()),
+    };
+    backtrace.frames().iter().take(max).map(frame).collect()
+}
+
+/// The places in the source of a stack, which was taken of this component, in the binary format; sources below `root` are
+/// named from there on. Blocks: debug information of whatever size is read.
+pub fn places_of(component: Vec<u8>, root: &Path, frames: &[TrapFrame]) -> Trace {
+    Symbols { component, root: root.to_owned() }.places_in(frames)
 }
 
 impl Symbols {
@@ -121,14 +131,15 @@ impl Symbols {
 
     /// The stack with the places in the source.
     pub(super) fn trace(&self, backtrace: &WasmBacktrace) -> Trace {
-        let frames = backtrace.frames().iter().map(|frame| Frame {
-            function: frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), name),
-            function_index: frame.func_index(),
-            offset: frame.module_offset(),
-        });
+        let mut trace = self.places_in(&frames(backtrace, usize::MAX));
+        trace.read_sources(&self.root);
+        trace
+    }
+
+    fn places_in(&self, frames: &[TrapFrame]) -> Trace {
         let mut trace = Trace::default();
         for frame in frames {
-            let mut places = self.places(&frame);
+            let mut places = self.places(frame);
             if places.is_empty() {
                 places.push((None, None));
             }
@@ -139,13 +150,12 @@ impl Symbols {
                 trace.frames.push(TraceFrame { function: function.unwrap_or_else(|| frame.function.clone()), place });
             }
         }
-        trace.read_sources(&self.root);
         trace
     }
 
     /// The functions at a place, those that were inlined first.
-    fn places(&self, frame: &Frame) -> Vec<(Option<String>, Option<SourcePlace>)> {
-        let offset = frame.offset;
+    fn places(&self, frame: &TrapFrame) -> Vec<(Option<String>, Option<SourcePlace>)> {
+        let offset = frame.offset.and_then(|offset| usize::try_from(offset).ok());
         let module = offset.and_then(|offset| Module::at(&self.component, offset, frame.function_index));
         let (Some(module), Some(offset)) = (module, offset) else { return Vec::new() };
         let dwarf = Dwarf::load(|section: SectionId| {
@@ -320,7 +330,8 @@ mod tests {
             .map(|at| at + 2)
             .ok_or("the body of $fails: its size, no locals, unreachable, end")?;
         let symbols = Symbols { component, root: dir.path().to_owned() };
-        let frame = |function_index| Frame { function: "fails".to_owned(), function_index, offset: Some(offset) };
+        let offset = u64::try_from(offset)?;
+        let frame = |function_index| TrapFrame { function: "fails".to_owned(), function_index, offset: Some(offset) };
         let places = symbols.places(&frame(2));
         let place = places[0].1.clone().ok_or("a place")?;
         assert_eq!((place.file.as_str(), place.line), ("app.wat", 6));

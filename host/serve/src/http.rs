@@ -23,6 +23,7 @@ mod pace;
 #[allow(dead_code, reason = "the setting `forwarded-headers` is about to switch it on")]
 mod proof;
 mod proxied;
+mod replayed;
 mod request_body;
 mod respond;
 mod response_body;
@@ -47,6 +48,7 @@ pub(crate) use self::head::Framing;
 pub(crate) use self::lines::Lines;
 pub(crate) use self::link::{Carrier, Link, UNSEEN_BYTES};
 pub(crate) use self::pace::{Pace, Slow};
+pub use self::replayed::{ReplayedAnswer, ReplayedRequest};
 pub(crate) use self::response_body::ResponseBody;
 pub(crate) use self::response_head::without_connection_fields;
 pub use self::scheduled::{RunEnd, RunOutcome, ScheduledRequest};

@@ -14,11 +14,13 @@ pub struct InstanceFault {
     pub kind: String,
     /// What the engine or the host said: the first half KiB of it.
     pub detail: String,
+    /// The number of the request on the worker; 0: the instance had none, or several.
+    pub request: u64,
 }
 
 impl InstanceFault {
-    pub(crate) fn of(fault: &Fault) -> Self {
+    pub(crate) fn of(fault: &Fault, request: u64) -> Self {
         let detail = fault.detail[..fault.detail.floor_char_boundary(DETAIL_BYTES_MAX)].to_owned();
-        Self { kind: fault.kind.name().to_owned(), detail }
+        Self { kind: fault.kind.name().to_owned(), detail, request }
     }
 }

@@ -10,6 +10,7 @@ mod coding;
 mod crash;
 pub mod development;
 mod elements;
+mod fault_report;
 mod files;
 mod http;
 mod http1;

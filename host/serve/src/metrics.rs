@@ -8,7 +8,7 @@ mod by_revision;
 mod cells;
 mod reasons;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
@@ -16,7 +16,9 @@ use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, S
 use self::by_revision::RevisionCells;
 pub use self::by_revision::{ByRevision, RevisionTally};
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
-pub use self::reasons::{ACCEPT_ERRORS, ACME_OUTCOMES, HandshakeFailure, ROLLBACK_CAUSES, Refused, Shed};
+pub use self::reasons::{
+    ACCEPT_ERRORS, ACME_OUTCOMES, AdminRefusal, HandshakeFailure, ROLLBACK_CAUSES, Refused, RetiredFor, Shed,
+};
 pub use self::table::{Labelled, MetricKind, MetricRow, MetricValue, Shows};
 
 /// Names of the classes of status, by the first digit (0: others).
@@ -31,11 +33,13 @@ counters! {
         /// Workers on which the app is down after faults in a row
         down: Flag => Gauge "down", "down", [count] of apps;
         /// Responses, by class of status
-        responses: [Count; 6] => Counter "responses", -, [by "class": CLASSES];
+        responses: [Count; 6] => Counter "responses", "responses", [by "class": CLASSES];
         /// Time from a request's headers to the end of its response
-        latency: Durations => Histogram "request_duration_seconds", -, [durations];
+        latency: Durations => Histogram "request_duration_seconds", "latency_us", [durations];
         /// Requests being served
         in_flight: Level => Gauge "requests_in_flight", "in_flight", [count];
+        /// Requests that wait for an instance
+        waiting: Level => Gauge "requests_waiting", "waiting", [count];
         /// Requests whose client left before the whole response
         client_left: Count => Counter "clients_left", "client_left", [count];
         /// Requests that waited for an instance
@@ -121,6 +125,12 @@ counters! {
         down: Flag;
         /// The thread's number in the operating system, 0 before it runs.
         thread: AtomicU64;
+        /// When it began to run, in microseconds of the clock that all processes share (`CLOCK_MONOTONIC`).
+        began_us: AtomicU64;
+        /// The CPU time that it had used when that was read last, in microseconds. Written by whoever shows it.
+        cpu_read_us: AtomicU64;
+        /// CPU time of threads or processes that the worker had before. Written by whoever shows it.
+        cpu_before_us: AtomicU64;
         /// Whether a thread runs and takes connections.
         listening: Flag;
     }
@@ -150,6 +160,10 @@ counters! {
         acme_orders: [AtomicU64; ACME_OUTCOMES.len()] => Counter "acme_orders", "acme_orders", [by "outcome": ACME_OUTCOMES];
         /// Times that the process of the databases ended, and was started again
         database_process_deaths: AtomicU64 => Counter "database_process_deaths", "database_process_deaths", [count];
+        /// Workers that were replaced because they had reached a limit (--worker-max-age and the like)
+        retired_workers: [AtomicU64; RetiredFor::ALL.len()] => Counter "retired_workers", "retired_workers", [by "reason": RetiredFor::ALL.map(RetiredFor::name)];
+        /// Requests to the admin address that were refused, by reason
+        admin_refusals: [AtomicU64; AdminRefusal::ALL.len()] => Counter "admin_refusals", "admin_refusals", [by "reason": AdminRefusal::ALL.map(AdminRefusal::name)];
     }
     beside {
         /// What became of connections, where the primary accepts.
@@ -186,6 +200,12 @@ impl AppMetrics {
         self.revisions().tally(revision)
     }
 
+    /// The faults that were counted, by kind.
+    pub fn faults(&self) -> impl Iterator<Item = (FaultKind, u64)> {
+        let kinds = FaultKind::ALL.into_iter().zip(&self.faults);
+        kinds.map(|(kind, count)| (kind, count.get())).filter(|(_, count)| *count > 0)
+    }
+
     /// Takes note of a refusal.
     pub fn shed(&self, reason: Shed) {
         self.sheds[reason.index()].add_one();
@@ -201,6 +221,13 @@ impl WorkerMetrics {
     /// Takes note of a handshake that failed.
     pub fn handshake_failed(&self, reason: HandshakeFailure) {
         self.handshake_failures[reason.index()].add_one();
+    }
+}
+
+impl HostMetrics {
+    /// Takes note of a request to the admin address that was refused.
+    pub fn admin_refused(&self, reason: AdminRefusal) {
+        self.admin_refusals[reason.index()].fetch_add(1, Relaxed);
     }
 }
 

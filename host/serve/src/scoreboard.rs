@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
 use wasmhost_config::{APPS_MAX, AppId};
-use wasmhost_sandbox::{AppMemory, MemoryBudget, PulseCells};
+use wasmhost_sandbox::{AppMemory, MemoryBudget, MemoryCount, PulseCells};
 
 use crate::metrics::{AppMetrics, Flag, WorkerMetrics};
 
@@ -20,8 +20,8 @@ use crate::metrics::{AppMetrics, Flag, WorkerMetrics};
 pub struct Scoreboard {
     /// Its sign of running guest code.
     pub pulse: PulseCells,
-    /// Memory of its instances, as counted in [`HostScoreboard::memory_bytes`].
-    pub memory_bytes: AtomicU64,
+    /// Memory of its instances, as counted in [`HostScoreboard::memory`].
+    pub memory: MemoryCount,
     /// Its signs of life: one for each call of the primary (the heartbeat of `wasmhost_supervise::supervisor`).
     pub beats: AtomicU64,
     /// It has no descriptor for a connection that it was handed, which waits in the line.
@@ -39,8 +39,8 @@ pub struct Scoreboard {
 #[repr(align(128))]
 pub struct HostScoreboard {
     /// Memory of all instances.
-    pub memory_bytes: AtomicU64,
-    /// Apps that have instances: whose [`SharedByWorkers::memory_bytes`] is not 0.
+    pub memory: MemoryCount,
+    /// Apps that have instances: whose [`SharedByWorkers::memory`] is not 0.
     pub apps_with_memory: AtomicU64,
     /// Of each app, by [`wasmhost_config::AppId`].
     pub apps: [SharedByWorkers; APPS_MAX],
@@ -50,14 +50,14 @@ pub struct HostScoreboard {
 #[derive(Debug, Default)]
 pub struct SharedByWorkers {
     /// Memory of its instances.
-    pub memory_bytes: AtomicU64,
+    pub memory: MemoryCount,
     /// Some worker has had an answer of its guest since that was loaded.
     pub has_answered: Flag,
 }
 
 /// Gives back what a process that is gone had taken of the memory of the host, and of these apps.
 pub fn give_back(host: &'static HostScoreboard, gone: &'static Scoreboard, apps: impl Iterator<Item = AppId>) {
-    MemoryBudget::new(0, &host.memory_bytes, &gone.memory_bytes).reclaim();
+    MemoryBudget::new(0, &host.memory, &gone.memory).reclaim();
     apps.filter_map(|app| memory_of(host, gone, app, 0)).for_each(|memory| memory.reclaim());
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn memory_of(
     Some(AppMemory {
         app,
         max_bytes,
-        used_bytes: &host.apps.get(app.index())?.memory_bytes,
+        used_bytes: &host.apps.get(app.index())?.memory,
         share_bytes: &worker.apps.get(app.index())?.memory_bytes,
         apps_with_memory: &host.apps_with_memory,
     })
@@ -145,9 +145,9 @@ mod tests {
     fn what_one_mapping_writes_the_other_sees() -> io::Result<()> {
         let (one, file) = shared::<HostScoreboard>()?;
         let other = opened::<HostScoreboard>(&file)?;
-        one.memory_bytes.store(7, Relaxed);
+        one.apps_with_memory.store(7, Relaxed);
         other.apps[APPS_MAX - 1].has_answered.set(true);
-        assert_eq!(other.memory_bytes.load(Relaxed), 7);
+        assert_eq!(other.apps_with_memory.load(Relaxed), 7);
         assert!(one.apps[APPS_MAX - 1].has_answered.get());
         Ok(())
     }

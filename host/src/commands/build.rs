@@ -105,10 +105,14 @@ fn report(built: &Built) -> String {
     };
     format!("{size}, wasi {}, built in {:.1} s\n{imports}\n", built.wasi, built.took.as_secs_f64())
 }
+
 /// The path from here, where it is below.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here).unwrap_or(path).display().to_string()
+    match path.strip_prefix(here) {
+        Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
+        below => below.unwrap_or(path).display().to_string(),
+    }
 }
 
 /// Interfaces by their packages: `wasi:io@0.2.12 (poll, streams)`.

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &EventsArgs, out: &mut dyn Write) -> Result<(), HostComm
 }
 
 /// An event as a line for people.
-fn shown(event: &Value) -> String {
+pub(super) fn shown(event: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), plain);
     let mut line = format!("{}  {:NAME_WIDTH$}", text(&event["time"]), text(&event["event"]));
     let others = event.as_object().into_iter().flatten();

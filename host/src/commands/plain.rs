@@ -7,7 +7,8 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 fn letter(letter: char) -> impl Iterator<Item = char> {
-    let is_plain = !letter.is_control() && !matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
+    let is_plain = !letter.is_control()
+        && !matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let (plain, escaped) = if is_plain { (Some(letter), None) } else { (None, Some(letter.escape_default())) };
     plain.into_iter().chain(escaped.into_iter().flatten())
 }
@@ -18,6 +19,6 @@ mod tests {
 
     #[test]
     fn what_would_move_a_cursor_is_shown() {
-        assert_eq!(plain("größe: \u{1b}[2J a\nb\u{202e}"), "größe: \\u{1b}[2J a\\nb\\u{202e}");
+        assert_eq!(plain("größe: \u{1b}[2J a\nb\u{202e}\u{2067}"), "größe: \\u{1b}[2J a\\nb\\u{202e}\\u{2067}");
     }
 }

@@ -1,10 +1,12 @@
-//! The admin page, on an address of its own: `/healthz`, `/readyz`, `/status`, `/metrics` and `/events`; and the control socket,
-//! which answers the same, and takes commands. Served by the primary's thread, so that they answer when every worker is busy.
+//! The admin page, on an address of its own, and the control socket: what `routes` lists, where `gate` lets a request through.
+//! Served by the primary's thread, so that they answer when every worker is busy.
 
 mod answers;
 mod event_stream;
 mod figures;
+mod gate;
 mod prometheus;
+pub mod routes;
 mod status;
 pub mod table;
 
@@ -15,19 +17,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
-use wasmhost_base::hops;
-use wasmhost_base::panics::{caught, guarded};
-use wasmhost_serve::listener::{AcceptPause, Listener};
+use wasmhost_base::panics::guarded;
+use wasmhost_base::throttle::Throttles;
+use wasmhost_serve::listener::{AcceptPause, Address, Listener};
+use wasmhost_serve::metrics::AdminRefusal;
+use wasmhost_serve::worker::Peer;
 use wasmhost_serve::worker::inbox::Accepted;
 
 pub(crate) use self::answers::{AdminAnswer, page};
+use self::gate::Door;
+use self::routes::{FoundRoute, RouteAccess, RouteAsks};
 use crate::host_status::HostStatus;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
@@ -40,6 +47,11 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Time of one that follows events; then whoever follows asks again for those after the last that it has.
 const FOLLOWING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
+/// Longest body of a command, in bytes; no command has one.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// How often the log tells of refused requests, for each reason.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// After a panic in its own loop the page begins anew, in so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
@@ -48,24 +60,175 @@ pub(crate) type LaterAnswer = Pin<Box<dyn Future<Output = AdminAnswer>>>;
 
 /// Takes commands.
 pub(crate) trait Commands: 'static {
-    /// What a POST to this path commands; none: nothing.
-    fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer>;
+    /// Carries one out, and answers when that has ended.
+    fn command(&self, command: AdminCommand, host_status: &Arc<HostStatus>) -> LaterAnswer;
 }
 
-/// What is answered: the state of the host, and, on the control socket, commands.
+/// What a POST commands.
+#[derive(Debug)]
+pub(crate) enum AdminCommand {
+    /// To read the file of settings, or load the component, again.
+    Reload,
+    /// To load the component of this app again.
+    ReloadApp(String),
+    /// To go back to this revision of an app, or to the latest good one before that which is served.
+    RollBack(String, Option<u64>),
+    /// To give all requests of this app to its new revision.
+    Promote(String),
+    /// To replace this worker, or all of them.
+    Restart(Option<u16>),
+    /// To have so many workers, of this group or of those that take connections.
+    Scale(u16, Option<String>),
+    /// To say that it is not ready, or as it is again.
+    Drain {
+        /// As it is again.
+        is_undone: bool,
+    },
+    /// To run this schedule (the second) of this app (the first) now.
+    RunSchedule(String, String),
+    /// To stop as after `SIGTERM`.
+    Stop,
+}
+
+/// What is answered to whom: the state of the host, and commands.
 struct Answerer {
     host_status: Arc<HostStatus>,
-    commands: Option<Box<dyn Commands>>,
+    commands: Box<dyn Commands>,
+    door: Door,
+    /// What is told of refusals.
+    told: Throttles<AdminRefusal>,
 }
 
-/// Serves the page; never ends, not by a bug of its own.
-pub async fn serve(listener: Listener, host_status: Arc<HostStatus>) {
-    serve_all(listener, Rc::new(Answerer { host_status, commands: None })).await;
+/// Serves the admin address; never ends, not by a bug of its own.
+pub(crate) async fn serve(listener: Listener, host_status: Arc<HostStatus>, commands: impl Commands) {
+    let door = match listener.address() {
+        Address::Tcp(address) if address.ip().to_canonical().is_loopback() => Door::Loopback,
+        Address::Tcp(_) => Door::Network,
+        Address::Unix(_) => Door::Socket,
+    };
+    serve_all(listener, Answerer::new(host_status, commands, door)).await;
 }
 
 /// Serves the control socket; never ends, either.
 pub(crate) async fn serve_commands(listener: Listener, host_status: Arc<HostStatus>, commands: impl Commands) {
-    serve_all(listener, Rc::new(Answerer { host_status, commands: Some(Box::new(commands)) })).await;
+    serve_all(listener, Answerer::new(host_status, commands, Door::Control)).await;
+}
+
+impl Answerer {
+    fn new(host_status: Arc<HostStatus>, commands: impl Commands, door: Door) -> Rc<Self> {
+        let told = Throttles::new(REFUSALS_TOLD_EVERY, AdminRefusal::ALL.len());
+        Rc::new(Self { host_status, commands: Box::new(commands), door, told })
+    }
+
+    /// Answers a request of `peer`. `deadline`: when the connection is ended.
+    async fn answer(&self, request: Request<Incoming>, peer: Peer, deadline: &Cell<Instant>) -> AdminAnswer {
+        let found = routes::find(request.method(), request.uri().path());
+        // (Who knows no token does not hear which paths there are.)
+        let access = if let FoundRoute::Is(route, _) = &found { route.access } else { RouteAccess::Read };
+        if let Err(refusal) = gate::check(self.door, access, &request, &self.host_status.admin_access()) {
+            return self.refuse(refusal, peer);
+        }
+        let (asks, parts) = match found {
+            FoundRoute::Is(route, parts) => (route.asks, parts),
+            FoundRoute::OtherMethod(allowed) => {
+                let text = format!("405 only {}\n", allowed.replace(", ", " and "));
+                let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", text);
+                // RFC 9110, section 15.5.6.
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+                return response;
+            }
+            FoundRoute::Nothing => return nothing(),
+        };
+        let command = match (asks, &*parts) {
+            (RouteAsks::Reload, _) => AdminCommand::Reload,
+            (RouteAsks::ReloadApp, [app]) => AdminCommand::ReloadApp((*app).to_owned()),
+            (RouteAsks::RollBack, [app]) => AdminCommand::RollBack((*app).to_owned(), None),
+            (RouteAsks::RollBackTo, [app, revision]) => match revision.parse() {
+                Ok(revision) => AdminCommand::RollBack((*app).to_owned(), Some(revision)),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::Promote, [app]) => AdminCommand::Promote((*app).to_owned()),
+            (RouteAsks::Restart, _) => AdminCommand::Restart(None),
+            (RouteAsks::RestartWorker, [worker]) => match worker.parse() {
+                Ok(worker) => AdminCommand::Restart(Some(worker)),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::Scale, [workers]) => match workers.parse() {
+                Ok(workers) => AdminCommand::Scale(workers, None),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::ScaleGroup, [workers, group]) => match workers.parse() {
+                Ok(workers) => AdminCommand::Scale(workers, Some((*group).to_owned())),
+                Err(_) => return nothing(),
+            },
+            (RouteAsks::Drain | RouteAsks::UndoDrain, _) => {
+                AdminCommand::Drain { is_undone: asks == RouteAsks::UndoDrain }
+            }
+            (RouteAsks::RunSchedule, [app, schedule]) => {
+                AdminCommand::RunSchedule((*app).to_owned(), (*schedule).to_owned())
+            }
+            (RouteAsks::Stop, _) => AdminCommand::Stop,
+            _ => return self.tell(asks, &request, deadline),
+        };
+        // No command has a body; one that is sent all the same is read, so that its sender reads the answer.
+        if Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await.is_err() {
+            return page(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "413 a command has no body\n");
+        }
+        // Its outcome may be waited for.
+        deadline.set(Instant::now() + CONTROL_TIMEOUT);
+        self.commands.command(command, &self.host_status).await
+    }
+
+    fn refuse(&self, refusal: AdminRefusal, peer: Peer) -> AdminAnswer {
+        self.host_status.host.admin_refused(refusal);
+        // Without a token is how browsers and people begin.
+        let is_told = refusal != AdminRefusal::NoToken;
+        if let Some(count) = self.told.admit(refusal, Instant::now()).filter(|_| is_told) {
+            let reason = refusal.name();
+            tracing::warn!(reason, client = %peer, count, "requests to the admin address were refused");
+        }
+        answers::refused(refusal)
+    }
+
+    /// Tells what is asked. `deadline`: when the connection is ended.
+    fn tell(&self, asks: RouteAsks, request: &Request<Incoming>, deadline: &Cell<Instant>) -> AdminAnswer {
+        wasmhost_base::inject::panic_at("admin");
+        let host_status = &self.host_status;
+        match asks {
+            RouteAsks::Health => page(StatusCode::OK, "text/plain", "ok\n"),
+            RouteAsks::Ready if host_status.is_ready() => page(StatusCode::OK, "text/plain", "ready\n"),
+            RouteAsks::Ready => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n"),
+            RouteAsks::Status => page(StatusCode::OK, "application/json", status::render(host_status)),
+            RouteAsks::Metrics => match prometheus::render(host_status) {
+                Ok(text) => page(StatusCode::OK, prometheus::CONTENT_TYPE, text),
+                Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
+            },
+            RouteAsks::Events => {
+                let (answer, follows) = event_stream::answer(request, host_status);
+                if follows {
+                    deadline.set(Instant::now() + FOLLOWING_TIMEOUT);
+                }
+                answer
+            }
+            RouteAsks::Reload
+            | RouteAsks::ReloadApp
+            | RouteAsks::RollBack
+            | RouteAsks::RollBackTo
+            | RouteAsks::Promote
+            | RouteAsks::Restart
+            | RouteAsks::RestartWorker
+            | RouteAsks::Scale
+            | RouteAsks::ScaleGroup
+            | RouteAsks::Drain
+            | RouteAsks::UndoDrain
+            | RouteAsks::RunSchedule
+            | RouteAsks::Stop => nothing(),
+        }
+    }
+}
+
+fn nothing() -> AdminAnswer {
+    page(StatusCode::NOT_FOUND, "text/plain", "404 see /healthz, /readyz, /status, /metrics and /events\n")
 }
 
 async fn serve_all(listener: Listener, answerer: Rc<Answerer>) {
@@ -81,13 +244,13 @@ struct Visitor {
 }
 
 impl Visitor {
-    fn begin(socket: Accepted, answerer: Rc<Answerer>) -> Self {
+    fn begin(socket: Accepted, peer: Peer, answerer: Rc<Answerer>) -> Self {
         let has_asked = Rc::new(Cell::new(false));
         let asked = Rc::clone(&has_asked);
         let task = tokio::task::spawn_local(async move {
-            let time = if answerer.commands.is_some() { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
+            let time = if answerer.door == Door::Control { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
             let deadline = Rc::new(Cell::new(Instant::now() + time));
-            let mut connection = pin!(connection(socket, answerer, asked, Rc::clone(&deadline)));
+            let mut connection = pin!(connection(socket, peer, answerer, asked, Rc::clone(&deadline)));
             loop {
                 match tokio::time::timeout_at(deadline.get().into(), &mut connection).await {
                     Ok(Ok(())) => break,
@@ -117,7 +280,7 @@ async fn accept(listener: &Listener, answerer: &Rc<Answerer>) {
         let accepted = listener.accept().await;
         wasmhost_base::inject::panic_at("admin-accept");
         match accepted {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
                 pause.succeeded();
                 visitors.retain(|visitor| !visitor.task.is_finished());
                 if visitors.len() >= CONNECTIONS_MAX {
@@ -125,7 +288,7 @@ async fn accept(listener: &Listener, answerer: &Rc<Answerer>) {
                     leaver.task.abort();
                     tracing::debug!("an admin connection was closed to make room for another");
                 }
-                visitors.push(Visitor::begin(socket, Rc::clone(answerer)));
+                visitors.push(Visitor::begin(socket, peer, Rc::clone(answerer)));
             }
             Err(error) => pause.failed(&error),
         }
@@ -134,6 +297,7 @@ async fn accept(listener: &Listener, answerer: &Rc<Answerer>) {
 
 async fn connection(
     socket: Accepted,
+    peer: Peer,
     answerer: Rc<Answerer>,
     asked: Rc<Cell<bool>>,
     deadline: Rc<Cell<Instant>>,
@@ -143,15 +307,12 @@ async fn connection(
         wasmhost_base::inject::arm(request.headers());
         let (answerer, deadline) = (Rc::clone(&answerer), Rc::clone(&deadline));
         async move {
-            let commands = answerer.commands.as_ref().filter(|_| request.method() == Method::POST);
-            let command = commands.and_then(|commands| commands.command(request.uri().path(), &answerer.host_status));
-            let response = match command {
-                Some(command) => guarded(Box::pin(command)).await,
-                None => caught(|| answer(&request, &answerer.host_status, &deadline)),
-            };
-            Ok::<_, Infallible>(response.unwrap_or_else(|_| {
+            let answered = guarded(Box::pin(answerer.answer(request, peer, &deadline))).await;
+            let mut answer = answered.unwrap_or_else(|_| {
                 page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
-            }))
+            });
+            answers::guard_browsers(&mut answer);
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut http = http1::Builder::new();
@@ -166,39 +327,6 @@ async fn connection(
         }
     }
     Ok(())
-}
-
-/// `deadline`: when the connection is ended.
-fn answer(request: &Request<Incoming>, host_status: &Arc<HostStatus>, deadline: &Cell<Instant>) -> AdminAnswer {
-    wasmhost_base::inject::panic_at("admin");
-    // By whichever address it comes: guests have no business here.
-    if hops::hops(request.headers()) != Some(0) {
-        return page(StatusCode::FORBIDDEN, "text/plain", "403 this page answers no guest\n");
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "405 only GET and HEAD\n");
-        // RFC 9110, section 15.5.6.
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match request.uri().path() {
-        "/healthz" => page(StatusCode::OK, "text/plain", "ok\n"),
-        "/readyz" if host_status.is_ready() => page(StatusCode::OK, "text/plain", "ready\n"),
-        "/readyz" => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n"),
-        "/status" => page(StatusCode::OK, "application/json", status::render(host_status)),
-        "/metrics" => match prometheus::render(host_status) {
-            Ok(text) => page(StatusCode::OK, prometheus::CONTENT_TYPE, text),
-            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
-        },
-        "/events" => {
-            let (answer, follows) = event_stream::answer(request, host_status);
-            if follows {
-                deadline.set(Instant::now() + FOLLOWING_TIMEOUT);
-            }
-            answer
-        }
-        _ => page(StatusCode::NOT_FOUND, "text/plain", "404 see /healthz, /readyz, /status, /metrics and /events\n"),
-    }
 }
 
 #[cfg(test)]

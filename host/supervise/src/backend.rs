@@ -118,6 +118,7 @@ pub(crate) trait Backend: Sized + 'static {
 pub(crate) fn clear_rows(gone: &Scoreboard, apps: impl Iterator<Item = AppId>) {
     for row in apps.filter_map(|app| gone.apps.get(app.index())).chain([&gone.metrics.unrouted]) {
         row.in_flight.set(0);
+        row.waiting.set(0);
         row.instances.set(0);
         row.down.set(false);
     }

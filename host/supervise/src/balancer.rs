@@ -1,11 +1,16 @@
 //! Chooses the worker that gets the next connection. Pure: the primary shows it what each worker looks like at that
 //! moment, in the order of their numbers, and carries out the [`Decision`].
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use wasmhost_config::Balance;
+use wasmhost_serve::clients::Client;
 
 /// One worker, as seen at the moment of the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerView {
+    /// Its number.
+    pub number: u16,
     /// Its thread runs and takes connections.
     pub alive: bool,
     /// Connections that its inbox can still take.
@@ -46,20 +51,25 @@ pub enum Decision {
     Wait,
 }
 
-/// The turn, and nothing else.
+/// The turn, and which worker a client belongs to.
 #[derive(Debug, Default)]
 pub struct Balancer {
     next: usize,
+    /// Of this run of the host: no client can tell which worker it will have.
+    belonging: RandomState,
 }
 
 impl Balancer {
     /// Chooses among `workers`: the next ready one in turn; when none is ready, the healthy and then the least late one
-    /// that has room.
-    pub fn dispatch(&mut self, balance: Balance, workers: &[WorkerView]) -> Decision {
+    /// that has room. With [`Balance::Client`], that of `client`, if it is known.
+    pub fn dispatch(&mut self, balance: Balance, workers: &[WorkerView], client: Option<Client>) -> Decision {
+        if let (Balance::Client, Some(client)) = (balance, client) {
+            return self.dispatch_to_own(workers, client);
+        }
         let count = workers.len();
         let in_turn = (0..count).map(|step| (self.next + step) % count);
         let first_of = |candidates: &mut dyn Iterator<Item = usize>| match balance {
-            Balance::RoundRobin | Balance::Kernel => candidates.next(),
+            Balance::RoundRobin | Balance::Client | Balance::Kernel => candidates.next(),
             Balance::LeastConnections => candidates.min_by_key(|&index| workers[index].connections),
         };
         let due = first_of(&mut in_turn.clone());
@@ -77,6 +87,15 @@ impl Balancer {
             None => Decision::Wait,
         }
     }
+
+    /// Rendezvous hashing: the worker with the highest weight for this client. When workers come or go, only clients of those have another
+    /// one. A busy worker keeps its clients; one that cannot take a connection, or is down, is replaced by the next in weight.
+    fn dispatch_to_own(&self, workers: &[WorkerView], client: Client) -> Decision {
+        let weight = |worker: &WorkerView| self.belonging.hash_one((client, worker.number));
+        let takers = (0..).zip(workers).filter(|(_, worker)| worker.can_take());
+        let own = takers.max_by_key(|(_, worker)| (worker.healthy, weight(worker)));
+        own.map_or(Decision::Wait, |(to, _)| Decision::Dispatch { to, passed_over: None })
+    }
 }
 
 #[cfg(test)]
@@ -84,11 +103,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const READY: WorkerView = WorkerView { alive: true, inbox_room: 10, late_us: 0, healthy: true, connections: 0 };
+    const READY: WorkerView =
+        WorkerView { number: 1, alive: true, inbox_room: 10, late_us: 0, healthy: true, connections: 0 };
 
     fn decisions(balance: Balance, workers: &[WorkerView], times: usize) -> Vec<Decision> {
         let mut balancer = Balancer::default();
-        (0..times).map(|_| balancer.dispatch(balance, workers)).collect()
+        (0..times).map(|_| balancer.dispatch(balance, workers, None)).collect()
     }
 
     /// The indices of those who got the connections; none where one waits.
@@ -158,6 +178,39 @@ mod tests {
         let with = |connections| WorkerView { connections, ..READY };
         let workers = [with(3), with(1), with(2)];
         assert_eq!(picks(Balance::LeastConnections, &workers, 1), [Some(1)]);
+    }
+
+    #[test]
+    fn a_client_keeps_its_worker_whatever_others_do_and_has_another_one_only_while_that_cannot_take_it() {
+        let mut balancer = Balancer::default();
+        let mut own = |workers: &[WorkerView], client: u32| {
+            let client = Client::from(std::net::Ipv4Addr::from_bits(client));
+            match balancer.dispatch(Balance::Client, workers, Some(client)) {
+                Decision::Dispatch { to, passed_over: None } => Some(workers[to].number),
+                _ => None,
+            }
+        };
+        let numbered = |number| WorkerView { number, ..READY };
+        let four = [1, 2, 3, 4].map(numbered);
+        let of: Vec<Option<u16>> = (0..1_000).map(|client| own(&four, client)).collect();
+        for number in 1..=4 {
+            let share = of.iter().filter(|of| **of == Some(number)).count();
+            assert!((150..350).contains(&share), "{number}: {share} of 1,000");
+        }
+        let busy = four.map(|worker| WorkerView { late_us: 1_000_000, ..worker });
+        let fewer = [1, 2, 4].map(numbered);
+        let mut with_one_down = four;
+        with_one_down[1].healthy = false;
+        let mut with_one_full = four;
+        with_one_full[1].inbox_room = 0;
+        for (client, of) in (0..).zip(&of) {
+            assert_eq!(own(&busy, client), *of, "a busy worker keeps its clients");
+            assert_eq!((own(&fewer, client) == *of, *of == Some(3)), (*of != Some(3), *of == Some(3)));
+            for workers in [&with_one_down, &with_one_full] {
+                assert_eq!(own(workers, client) == *of, *of != Some(2));
+            }
+        }
+        assert_eq!(own(&four.map(|worker| WorkerView { alive: false, ..worker }), 1), None);
     }
 
     proptest! {

@@ -28,6 +28,9 @@ pub(crate) enum ControlOrder {
     Stop,
     /// To replace this worker, or all, one after another; the other end hears which, or why none, when the last one listens again.
     Restart { worker: Option<u16>, ended: oneshot::Sender<Result<Vec<u16>, String>> },
+    /// To have this many workers, of a group or of those that take connections; the other end hears which have come or gone, or why none,
+    /// when the last one listens or has ended.
+    Scale { workers: u16, group: Option<String>, ended: oneshot::Sender<Result<Vec<u16>, String>> },
     /// To run this schedule of this app; the other end hears how that ended, or why it was not begun.
     RunSchedule { app: String, schedule: String, ended: oneshot::Sender<Result<LastRun, String>> },
 }

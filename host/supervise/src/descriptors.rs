@@ -47,7 +47,7 @@ fn is_enough_for_code(kept: u64, descriptors: u64) -> bool {
 }
 
 fn connections_within(config: &Config, descriptors: u64) -> ConnectionBounds {
-    let workers = config.workers;
+    let workers = config.workers_max;
     // Each guest that is awake keeps the file open that its code is mapped from. (Those of one app are reserved already.)
     let kept = kept_open(config).saturating_sub(1);
     let guests = u64::try_from(config.apps.len().saturating_sub(1)).unwrap_or(u64::MAX);

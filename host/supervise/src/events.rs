@@ -20,6 +20,8 @@ const TEXT_BYTES_MAX: usize = 1_024;
 pub(crate) enum HostEvent {
     /// The host goes on to another phase: `running`, `draining`.
     Host { phase: &'static str },
+    /// An operator has it say that it is not ready (`withdrawn`), or as it is again.
+    Readiness { withdrawn: bool },
     /// A worker's thread or process is started.
     Fork(OfWorker),
     /// It runs. `thread`: its number in the operating system; where it is a process, that one's. `generation`: how often this
@@ -48,13 +50,31 @@ pub(crate) enum HostEvent {
         worker: OfWorker,
         delay_ms: u64,
     },
-    /// An instance was given up. `fault`: its kind, as metrics name it. At most some ten in a second, of each app and worker.
+    /// The number of workers, of a group or of those that take connections, becomes another one.
+    Scale {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: Option<String>,
+        before: usize,
+        workers: u16,
+    },
+    /// A worker has reached a limit (`age`, `requests`, `memory`), and is replaced.
+    Retire {
+        #[serde(flatten)]
+        worker: OfWorker,
+        reason: &'static str,
+    },
+    /// An instance was given up. `fault`: its kind, as metrics name it. `request`: the number of its request on the worker, if it had one
+    /// alone. `bundle`: the file that is left about it (`--crash-dir`). At most some ten in a second, of each app and worker.
     Fault {
         #[serde(flatten)]
         worker: OfWorker,
         app: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<u64>,
         fault: String,
         detail: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bundle: Option<String>,
     },
     /// An app is loaded, or could not be. `revision`: the number of the revision that is served.
     App {
@@ -188,7 +208,8 @@ mod tests {
         let worker = OfWorker { worker: 2, group: Some("g".to_owned()) };
         let detail = shortened("a\nb\u{1b}".to_owned() + &"ü".repeat(2_000));
         assert!(detail.len() <= TEXT_BYTES_MAX + 3 && detail.ends_with('…'), "{}", detail.len());
-        book.note(&HostEvent::Fault { worker, app: "a".to_owned(), fault: "trap".to_owned(), detail: detail.clone() });
+        let (app, fault, bundle) = ("a".to_owned(), "trap".to_owned(), None);
+        book.note(&HostEvent::Fault { worker, app, request: Some(7), fault, detail: detail.clone(), bundle });
         let line = &book.after(0)[0].line;
         assert!(line.iter().all(|byte| *byte >= b' '), "{line:?}");
         let event: serde_json::Value = serde_json::from_slice(line)?;

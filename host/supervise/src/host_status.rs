@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use wasmhost_base::log;
+use wasmhost_base::log::{self, LogDestination};
 use wasmhost_config::tls::CertificateFacts;
-use wasmhost_config::{AppId, Config};
+use wasmhost_config::{AdminAccess, AppId, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 
+use crate::crashes::CrashCounts;
 use crate::databases::DatabasesView;
 use crate::events::{EventBook, HostEvent, shortened};
 use crate::schedules::ScheduleRow;
@@ -20,10 +22,8 @@ use crate::stores::StoresView;
 
 /// What the admin page reads, and the primary writes.
 pub struct HostStatus {
-    /// What each worker shows, in the order of their numbers from 1.
-    pub workers: Vec<&'static Scoreboard>,
-    /// Of which group each is, in the same order; none: it takes clients' connections.
-    pub groups: Vec<Option<Arc<str>>>,
+    /// The workers that there may be, in the order of their numbers from 1.
+    pub workers: Vec<WorkerRow>,
     /// Counts of the host.
     pub host: &'static HostMetrics,
     /// What all workers share.
@@ -32,13 +32,59 @@ pub struct HostStatus {
     pub config: Arc<Config>,
     /// How far the process confined itself.
     pub confinement: Confinement,
+    /// Where its log goes.
+    pub log: LogDestination,
     /// Since when.
     pub started: Instant,
+    /// An operator had it say that it is not ready.
+    is_withdrawn: AtomicBool,
     /// What has happened to it.
     pub(crate) events: EventBook,
+    /// Who may use the admin address, as the settings say that were read last.
+    admin_access: Mutex<Arc<AdminAccess>>,
     stores: OnceLock<StoresView>,
     databases: OnceLock<DatabasesView>,
+    crashes: OnceLock<Arc<CrashCounts>>,
     state: Mutex<BoardState>,
+}
+
+/// A worker, or the place of one.
+pub struct WorkerRow {
+    /// What it shows.
+    pub scoreboard: &'static Scoreboard,
+    /// Its group; none: it takes clients' connections.
+    pub group: Option<Arc<str>>,
+    presence: AtomicU8,
+}
+
+/// Whether there is a worker at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// There never was one.
+    Never,
+    /// There shall be one.
+    Wanted,
+    /// There was one, until the host was scaled down.
+    Left,
+}
+
+impl WorkerRow {
+    pub(crate) fn new(scoreboard: &'static Scoreboard, group: Option<Arc<str>>, is_wanted: bool) -> Self {
+        let row = Self { scoreboard, group, presence: AtomicU8::new(0) };
+        row.set_presence(if is_wanted { Presence::Wanted } else { Presence::Never });
+        row
+    }
+
+    /// Whether there is a worker.
+    pub fn presence(&self) -> Presence {
+        let all = [Presence::Never, Presence::Wanted, Presence::Left];
+        let index = usize::from(self.presence.load(Relaxed));
+        all.get(index).copied().unwrap_or(Presence::Never)
+    }
+
+    pub(crate) fn set_presence(&self, presence: Presence) {
+        self.presence.store(presence as u8, Relaxed);
+    }
 }
 
 struct BoardState {
@@ -78,6 +124,8 @@ pub struct AppRow {
     pub revisions: Vec<(u64, &'static str)>,
     /// How often it was loaded.
     pub loads: u64,
+    /// Since when it has been in this state and revision. [`HostStatus`] sets it.
+    pub since: Option<Instant>,
     /// Workers that cannot serve it yet as it was loaded last.
     pub behind: Vec<u16>,
     /// Why it could not be loaded the last time, and a way out.
@@ -92,23 +140,26 @@ impl HostStatus {
     /// The host status of a host that starts.
     pub(crate) fn new(
         config: Arc<Config>,
-        workers: Vec<(&'static Scoreboard, Option<Arc<str>>)>,
+        workers: Vec<WorkerRow>,
         scoreboard: &'static HostScoreboard,
-        confinement: Confinement,
+        (confinement, log): (Confinement, LogDestination),
     ) -> Self {
-        let (workers, groups) = workers.into_iter().unzip();
+        let admin_access = Mutex::new(Arc::new(config.admin_access.clone()));
         Self {
+            admin_access,
             workers,
-            groups,
             // As long as the process lives; there is one.
             host: Box::leak(Box::default()),
             scoreboard,
             config,
             confinement,
+            log,
+            is_withdrawn: AtomicBool::new(false),
             started: Instant::now(),
             events: EventBook::default(),
             stores: OnceLock::new(),
             databases: OnceLock::new(),
+            crashes: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
                 is_reloading: false,
@@ -150,6 +201,21 @@ impl HostStatus {
         self.state().certificates.clone()
     }
 
+    /// Who may use the admin address.
+    pub(crate) fn admin_access(&self) -> Arc<AdminAccess> {
+        Arc::clone(&self.admin_access.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// These may use the admin address from now on; true: others might before.
+    pub(crate) fn set_admin_access(&self, access: &AdminAccess) -> bool {
+        let mut held = self.admin_access.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = **held != *access;
+        if is_new {
+            *held = Arc::new(access.clone());
+        }
+        is_new
+    }
+
     /// The stores, where the host has some.
     pub(crate) fn stores(&self) -> Option<&StoresView> {
         self.stores.get()
@@ -172,6 +238,17 @@ impl HostStatus {
         let _ = self.databases.set(databases);
     }
 
+    /// What became of bundles about faults, where the host leaves some.
+    pub(crate) fn crashes(&self) -> Option<&CrashCounts> {
+        self.crashes.get().map(|counts| &**counts)
+    }
+
+    /// Shows these counts from now on.
+    pub(crate) fn show_crashes(&self, counts: Arc<CrashCounts>) {
+        // As stores.
+        let _ = self.crashes.set(counts);
+    }
+
     /// All apps, by number.
     pub fn apps(&self) -> BTreeMap<AppId, AppRow> {
         self.state().apps.clone()
@@ -182,18 +259,34 @@ impl HostStatus {
         self.state().touched.iter().copied().collect()
     }
 
-    /// Whether requests are answered: a worker that takes clients' connections can serve. That the apps of a group cannot be
-    /// had keeps the others from nothing.
+    /// Whether balancers shall send requests: a worker that takes clients' connections can serve, and no operator has had the host
+    /// say otherwise. That the apps of a group cannot be had keeps the others from nothing.
     pub fn is_ready(&self) -> bool {
         let serves = |worker: &Scoreboard| worker.metrics.listening.get() && !worker.metrics.down.get();
-        let mut front = self.workers.iter().zip(&self.groups).filter(|(_, group)| group.is_none());
-        self.phase() == Phase::Running && front.any(|(worker, _)| serves(worker))
+        let mut front = self.workers.iter().filter(|worker| worker.group.is_none());
+        let may_be = !self.is_withdrawn.load(Relaxed) && self.phase() == Phase::Running;
+        may_be && front.any(|worker| serves(worker.scoreboard))
+    }
+
+    /// How many workers there shall be, of this group or of those that take connections.
+    pub(crate) fn wanted_workers(&self, group: Option<&str>) -> usize {
+        let of_group = self.workers.iter().filter(|worker| worker.group.as_deref() == group);
+        of_group.filter(|worker| worker.presence() == Presence::Wanted).count()
     }
 
     /// Lines of the log that were lost: this process's, and those of workers that are processes.
     pub fn log_lines_lost(&self) -> u64 {
-        let by_workers: u64 = self.workers.iter().map(|worker| worker.metrics.log_lines_lost.load(Relaxed)).sum();
+        let by_workers: u64 =
+            self.workers.iter().map(|worker| worker.scoreboard.metrics.log_lines_lost.load(Relaxed)).sum();
         by_workers + log::lost_lines()
+    }
+
+    /// Has the host say from now on that it is not ready, whatever it could do; or as it is.
+    pub(crate) fn set_withdrawn(&self, is_withdrawn: bool) {
+        if self.is_withdrawn.swap(is_withdrawn, Relaxed) != is_withdrawn {
+            self.events.note(&HostEvent::Readiness { withdrawn: is_withdrawn });
+            tracing::info!(withdrawn = is_withdrawn, "drain: /readyz answers as an operator wishes");
+        }
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
@@ -240,12 +333,13 @@ impl HostStatus {
         let before = state.apps.get(&app);
         let failed_loads = before.map_or(0, |before| before.failed_loads) + u64::from(has_failed);
         let told = |row: &AppRow| (row.state, row.revision);
+        let since = before.filter(|before| told(before) == told(&row)).and_then(|before| before.since);
         let is_news = has_failed || before.map(told) != Some(told(&row));
         let event = is_news.then(|| {
             let error = row.error.as_ref().map(|(error, _)| shortened(error.clone()));
             HostEvent::App { app: row.name.clone(), state: row.state, revision: row.revision, error }
         });
-        state.apps.insert(app, AppRow { failed_loads, ..row });
+        state.apps.insert(app, AppRow { failed_loads, since: since.or_else(|| Some(Instant::now())), ..row });
         drop(state);
         if let Some(event) = event {
             self.events.note(&event);

@@ -14,8 +14,8 @@ use tokio::runtime::LocalRuntime;
 use wasmhost_base::heap;
 use wasmhost_config::{App, Config};
 use wasmhost_sandbox::{
-    AppBounds, Artifact, Fault, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, PulseCells, Sandbox,
-    StoredCode, WasiVersion,
+    AppBounds, Artifact, Fault, FaultKind, Guest, InstanceContext, LoadError, MemoryBudget, MemoryCount, PulseCells,
+    Sandbox, StoredCode, WasiVersion,
 };
 use wasmhost_serve::worker::thread::event_loop;
 
@@ -212,8 +212,8 @@ pub(crate) fn make_engines_ahead(config: &Config, sandbox: &Arc<Sandbox>) {
 /// A budget of this host's memory, with the share of whoever shows `own_bytes`.
 pub(crate) fn budget(
     config: &Config,
-    used_bytes: &'static std::sync::atomic::AtomicU64,
-    own_bytes: &'static std::sync::atomic::AtomicU64,
+    used_bytes: &'static MemoryCount,
+    own_bytes: &'static MemoryCount,
 ) -> Arc<MemoryBudget> {
     Arc::new(MemoryBudget::new(config.limits.memory_total_bytes, used_bytes, own_bytes))
 }

@@ -22,6 +22,8 @@ mod reading;
 mod reload;
 mod restarting;
 mod restarts;
+mod retiring;
+mod scaling;
 mod schedule_file;
 mod scheduled;
 mod scheduling;
@@ -73,8 +75,9 @@ use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, Control, ControlOrder};
+use crate::crashes::{Crashes, CrashesEnd};
 use crate::databases::{DatabaseOwner, DatabasesEnd};
-use crate::host_status::{HostStatus, is_single};
+use crate::host_status::{HostStatus, WorkerRow, is_single};
 use crate::kept::KeptForApps;
 use crate::process::Processes;
 use crate::service_manager::ServiceState;
@@ -138,10 +141,15 @@ async fn run_on<B: Backend>(
     let kept = KeptForApps { stores, databases: data_dir.map(|data_dir| DatabaseOwner::new(data_dir, &config.apps)) };
     let backend = B::new(&config, &spawner, &bootstrap.confinement, &kept).map_err(system("make ready for workers"))?;
     let groups = division::groups_of(&config);
-    let mut places = make_places(&backend, config.workers, &groups)?;
-    let workers = places.iter().map(|place| (place.scoreboard, place.group.clone())).collect();
-    let host_status =
-        Arc::new(HostStatus::new(Arc::clone(&config), workers, backend.host(), bootstrap.confinement.clone()));
+    let mut places = make_places(&backend, &config, &groups)?;
+    let workers = places.iter().map(|place| WorkerRow::new(place.scoreboard, place.group.clone(), place.is_wanted));
+    let workers = workers.collect();
+    let host_status = Arc::new(HostStatus::new(
+        Arc::clone(&config),
+        workers,
+        backend.host(),
+        (bootstrap.confinement.clone(), bootstrap.log.clone()),
+    ));
     if let Some(stores) = &kept.stores {
         host_status.show_stores(stores.view());
     }
@@ -149,14 +157,18 @@ async fn run_on<B: Backend>(
         host_status.show_databases(databases.view());
         databases.start(Arc::clone(&spawner), host_status.host)
     });
+    let (crashes, crashes_end) = Crashes::start(&config.crashes).map_err(system("start a thread"))?.unzip();
+    if let Some(crashes) = &crashes {
+        host_status.show_crashes(crashes.counts());
+    }
     // From here on the admin page answers, however long the component takes to load.
+    let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
+    let control = Control::new(commander);
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
-        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status)));
+        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status), control.clone()));
     }
-    let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
     if let Some(socket) = bootstrap.listen_for_commands()? {
-        let control = Control::new(commander);
         tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
     let (has_cache, keeps_revisions) = (config.compilation.cache_dir().is_some(), config.development.is_none());
@@ -194,10 +206,10 @@ async fn run_on<B: Backend>(
         Door::new(Acceptor::new(listener, number, Arc::clone(&admission), &host_status.host.accepting), listen)
     });
     let acceptors = Acceptors::new(doors.collect());
-    let divisions = make_divisions(groups, (&backend, &apps), &config, &admission)?;
+    let divisions = make_divisions(groups, &places, (&backend, &apps), &config, &admission)?;
     let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
     let (watched_files, mut files) = WatchedFiles::start(&config).map_err(system("start a thread"))?;
-    let (reload, mut read) = Reload::new(config.addresses().cloned().collect());
+    let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers);
     let mut primary = Primary {
         backend,
         apps,
@@ -222,12 +234,16 @@ async fn run_on<B: Backend>(
         config,
         service_manager,
         restarts: Restarts::default(),
+        retires_at: Instant::now(),
         watches: Watches::default(),
         watched_files,
         swaps: Swaps::default(),
+        crashes,
     };
     for index in 0..primary.places.len() {
-        primary.start(index)?;
+        if primary.places[index].is_wanted {
+            primary.start(index)?;
+        }
     }
     drop(guest);
     primary.show_all();
@@ -254,12 +270,14 @@ async fn run_on<B: Backend>(
         DatabasesEnd::wait(end).await;
     }
     stores_end.into_iter().for_each(StoresEnd::wait);
+    crashes_end.into_iter().for_each(CrashesEnd::wait);
     ended
 }
 
 /// The workers that take connections, within `admission`, and those of each group.
 fn make_divisions<B: Backend>(
     groups: Vec<Option<Arc<str>>>,
+    places: &[Place<B>],
     (backend, apps): (&B, &Apps<B>),
     config: &Config,
     admission: &Arc<Admission>,
@@ -271,7 +289,8 @@ fn make_divisions<B: Backend>(
             FRONT => Arc::clone(admission),
             _ => Admission::new(forwarded_connections(config), PerClient::Unbounded),
         };
-        Ok(Division::new(number, group, config.workers, admission, table))
+        let own = (0..).zip(places).filter(|(_, place)| place.division == number).map(|(index, _)| index).collect();
+        Ok(Division::new(group, (own, config.workers), admission, table))
     };
     groups.into_iter().enumerate().map(division).collect()
 }
@@ -300,19 +319,24 @@ async fn load_now<B: Backend>(apps: &mut Apps<B>, backend: &B) -> Result<Option<
     Ok(Some(guest))
 }
 
-/// A place for each worker of each division, none of which has started.
+/// A place for each worker of each division that there may be, none of which has started: first those of workers that the host begins
+/// with, division by division.
 fn make_places<B: Backend>(
     backend: &B,
-    workers: u16,
+    config: &Config,
     groups: &[Option<Arc<str>>],
 ) -> Result<Vec<Place<B>>, PrimaryError> {
-    let place = |(number, (division, group)): (u16, (usize, &Option<Arc<str>>))| {
+    let place = |(number, (is_wanted, (division, group))): (u16, (bool, (usize, &Option<Arc<str>>)))| {
         let (scoreboard, scoreboard_file) =
             backend.scoreboard().map_err(system("make room for what a worker shows"))?;
-        Ok(Place::new(WorkerId(number), (division, group.clone()), scoreboard, scoreboard_file))
+        let division = (division, group.clone());
+        Ok(Place { is_wanted, ..Place::new(WorkerId(number), division, scoreboard, scoreboard_file) })
     };
-    let all = groups.iter().enumerate().flat_map(|group| std::iter::repeat_n(group, workers.into()));
-    (1..).zip(all).map(place).collect()
+    let of_each =
+        |count: u16| groups.iter().enumerate().flat_map(move |group| std::iter::repeat_n(group, count.into()));
+    let first = of_each(config.workers).map(|of| (true, of));
+    let more = of_each(config.workers_max.saturating_sub(config.workers)).map(|of| (false, of));
+    (1..).zip(first.chain(more)).map(place).collect()
 }
 
 /// Waits for a signal to stop; the others mean nothing yet.
@@ -365,7 +389,7 @@ impl<B: Backend> Primary<B> {
                 self.service_manager.tell(state);
             }
             beat_at = self.wants_beats().then(|| beat_at.unwrap_or_else(|| Instant::now() + BEAT));
-            let due = self.due_times(deadline, beat_at);
+            let due = self.due_times(announced, deadline, beat_at);
             let (may_hear, looks_again) = (turns.begin(), acceptors.has_given_up() || rest.is_some());
             let heard = {
                 // Connections come often, and everything else seldom: it is not looked at for each of them.
@@ -430,6 +454,9 @@ impl<B: Backend> Primary<B> {
                 Heard::Command(ControlOrder::Restart { worker, ended }) if announced && !draining => {
                     self.restart(worker, ended);
                 }
+                Heard::Command(ControlOrder::Scale { workers, group, ended }) if announced && !draining => {
+                    self.scale_for(workers, group.as_deref(), ended);
+                }
                 Heard::Command(ControlOrder::ReloadApp { app, ended }) if announced && !draining => {
                     self.load_for(&app, ended);
                 }
@@ -448,6 +475,7 @@ impl<B: Backend> Primary<B> {
                     | ControlOrder::ReloadApp { .. }
                     | ControlOrder::RollBack { .. }
                     | ControlOrder::Restart { .. }
+                    | ControlOrder::Scale { .. }
                     | ControlOrder::RunSchedule { .. },
                 ) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
@@ -462,6 +490,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Due(DueTask::Schedules) => self.run_schedules(),
                 Heard::Due(DueTask::LookAtTls) => self.look_at_tls(),
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
+                Heard::Due(DueTask::Retire) => self.retire_due(),
                 Heard::Due(DueTask::Restart) => self.end_leaving(),
                 Heard::Due(DueTask::Revisions) => self.look_at_revisions(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
@@ -496,7 +525,7 @@ impl<B: Backend> Primary<B> {
         announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
     }
 
-    fn due_times(&self, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
+    fn due_times(&self, announced: bool, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
         [
             (DueTask::Apps, self.apps_due_at()),
             (DueTask::HeldForwards, self.held_due_at()),
@@ -506,6 +535,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
             (DueTask::ServiceManager, self.service_manager.due_at()),
+            (DueTask::Retire, self.retire_at().filter(|_| announced && end_of_drain.is_none())),
             (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
             (DueTask::Revisions, self.watches.due_at().filter(|_| end_of_drain.is_none())),
         ]
@@ -542,7 +572,7 @@ impl<B: Backend> Primary<B> {
 
     fn announce(&mut self, addresses: &str) {
         self.host_status.set_phase(Phase::Running);
-        let (workers, max_connections) = (self.places.len(), self.admission.max());
+        let (workers, max_connections) = (self.wanted().count(), self.admission.max());
         let only = self.only.and_then(|app| self.apps.book.get(app)).and_then(|record| record.revision());
         if let Some(revision) = only {
             let (isolation, wasi) = (&*revision.isolation, &*revision.wasi);
@@ -569,7 +599,7 @@ impl<B: Backend> Primary<B> {
     /// that dies at every start keeps the others from nothing.
     fn has_begun(&self) -> bool {
         let is_front = |place: &&Place<B>| place.division == FRONT;
-        self.places.iter().all(|place| place.has_begun)
+        self.wanted().all(|place| place.has_begun)
             && self.places.iter().filter(is_front).any(|place| place.scoreboard.metrics.listening.get())
     }
 

@@ -65,9 +65,9 @@ impl Backend for Threads {
         let host: &HostScoreboard = scoreboard::own()?;
         let own: &Scoreboard = scoreboard::own()?;
         let trial = Trial {
-            sandbox: Sandbox::new(config, config.workers, Ticker::start()?, services),
+            sandbox: Sandbox::new(config, config.workers_max, Ticker::start()?, services),
             among_others: config.source.is_some(),
-            budget: budget(config, &host.memory_bytes, &own.memory_bytes),
+            budget: budget(config, &host.memory, &own.memory),
             pulse: &own.pulse,
         };
         make_engines_ahead(config, &trial.sandbox);

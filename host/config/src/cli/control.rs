@@ -1,6 +1,11 @@
-//! What can be typed for hosts that run: `ps`, `status`, `events`, `reload`, `rollback`, `promote`, `restart`, `stop`, `schedule`.
+//! What can be typed for hosts that run: `ps`, `status`, `top`, `events`, `logs`, `reload`, `rollback`, `promote`, `restart`, `scale`,
+//! `drain`, `stop`, `schedule`.
+
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+
+use crate::parse;
 
 /// Flags of `wasmhost ps`.
 #[derive(Debug, Args)]
@@ -23,10 +28,42 @@ pub struct HostArgs {
     pub json: bool,
 }
 
+/// Flags of `wasmhost top`.
+#[derive(Debug, Args)]
+#[command(after_help = TOP_KEYS)]
+pub struct TopArgs {
+    /// The host's name, as `wasmhost ps` shows it, or the path of its control socket [default: all that run].
+    pub host: Option<String>,
+    /// Time between two samples, from 100ms to 1h.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Print one sample as JSON, after an interval, and end; docs/OPERATIONS.md describes its fields.
+    #[arg(long)]
+    pub json: bool,
+    /// With --json: go on, with a sample in a line after each interval.
+    #[arg(short, long, requires = "json")]
+    pub follow: bool,
+}
+
+const TOP_KEYS: &str = "\
+Keys: Tab next table, arrows select, < > column to sort by, i other way round, / filter, r reload, x restart, space pause,
+Enter details, h help, q end.
+Without colours: NO_COLOR=1. Exit codes: 0 ended by a key or a signal, 1 there is no such host, it did not answer, or it is gone; \
+2 wrong usage.";
+
+/// Shortest and longest time between two samples.
+const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3_600)];
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let value = parse::positive_duration(text)?;
+    let [shortest, longest] = INTERVALS;
+    if (shortest..=longest).contains(&value) { Ok(value) } else { Err("must be from 100ms to 1h".to_owned()) }
+}
+
 /// Flags of `wasmhost events`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A host keeps its last 1,000 events: of itself, workers (fork, online, listening, disconnect, exit, respawn), instances
+A host keeps its last 1,000 events: of itself, workers (fork, online, listening, disconnect, exit, respawn), instances \
 (fault), apps, reloads and certificates.
 Exit codes: 0 shown, 1 there is no such host, or it did not answer, or it ended while it was followed.")]
 pub struct EventsArgs {
@@ -39,6 +76,23 @@ pub struct EventsArgs {
     /// Begin after the event of this number (its `id`).
     #[arg(long, value_name = "ID", default_value_t = 0)]
     pub after: u64,
+}
+
+/// Flags of `wasmhost logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+wasmhost writes its log to standard error and to no file. This command reads the file that standard error goes to, or asks systemd's \
+journal (journalctl). Where it goes to a terminal or another program, it says so.
+Exit codes: 0 shown, 1 it cannot be shown, or there is no such host, or it did not answer.")]
+pub struct LogsArgs {
+    /// The host's name, as `wasmhost ps` shows it, or the path of its control socket [default: the only one that runs].
+    pub host: Option<String>,
+    /// Go on with lines as they are written, also into a new file of this name.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the last lines.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 100)]
+    pub lines: usize,
 }
 
 /// Flags of `wasmhost reload`.
@@ -59,9 +113,9 @@ pub struct ReloadArgs {
 /// Flags of `wasmhost rollback`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-New requests go to a revision that the host has kept (--revisions-kept), with the settings that it had; its routes and schedules
-stay as they are. `wasmhost status` shows the revisions. A reload that finds the component's file and the app's settings as they
-were does not bring the later revision back; `wasmhost reload --app` does, and so does every reload of a host that has only one
+New requests go to a revision that the host has kept (--revisions-kept), with the settings that it had; its routes and schedules \
+stay as they are. `wasmhost status` shows the revisions. A reload that finds the component's file and the app's settings as they \
+were does not bring the later revision back; `wasmhost reload --app` does, and so does every reload of a host that has only one \
 component.
 Exit codes: 0 the earlier revision is served, 1 there is none, or no such host or app.")]
 pub struct RollbackArgs {
@@ -94,7 +148,7 @@ pub struct PromoteArgs {
 /// Flags of `wasmhost restart`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Replaces one worker after another, while the others serve: it takes no more connections, finishes its requests within
+Replaces one worker after another, while the others serve: it takes no more connections, finishes its requests within \
 --drain-timeout, and is started again. Clients lose no request. The component and the settings stay (see `wasmhost reload`).
 Exit codes: 0 all are replaced and listen, 1 there is no such host or worker, or it did not answer.")]
 pub struct RestartArgs {
@@ -104,6 +158,40 @@ pub struct RestartArgs {
     /// Only this worker.
     #[arg(long, value_name = "NUMBER")]
     pub worker: Option<u16>,
+}
+
+/// Flags of `wasmhost scale`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+New workers take connections as soon as they listen. Those that leave take no more, and finish their requests within \
+--drain-timeout: clients lose no request. --workers-max of the host is the most. A restart of the host forgets the number; \
+`workers` in its wasmhost.toml does not, and a reload follows it when it changes.
+Exit codes: 0 the number is reached, 1 it was refused, or there is no such host, or it did not answer.")]
+pub struct ScaleArgs {
+    /// How many workers there shall be.
+    #[arg(value_name = "WORKERS")]
+    pub workers: u16,
+    /// Which host.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Those of this group, not those that take connections.
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+}
+
+/// Flags of `wasmhost drain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+/readyz answers 503 from then on, so that balancers that ask it take the host out. Whatever comes all the same is served. When \
+`wasmhost status` shows no more requests in flight, `wasmhost stop` loses none. --undo takes it back.
+Exit codes: 0 done, 1 there is no such host, or it did not answer.")]
+pub struct DrainArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// Have /readyz tell again whether the host can serve.
+    #[arg(long)]
+    pub undo: bool,
 }
 
 /// Flags of `wasmhost stop`.

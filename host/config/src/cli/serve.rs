@@ -21,6 +21,11 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
+    /// Of a command that names what is served in another way.
+    pub(super) fn of_settings(matches: &ArgMatches) -> Self {
+        Self { component: None, config: None, matches: matches.clone() }
+    }
+
     /// The settings that have a value, in the order of the help.
     pub(crate) fn given(&self, capabilities: Capabilities) -> Vec<Given> {
         settings::all(capabilities).filter_map(|setting| given_of(setting, &self.matches)).collect()
@@ -86,7 +91,7 @@ impl Args for FileArgs {
 impl FromArgMatches for FileArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let config = matches.get_one::<PathBuf>(CONFIG).cloned();
-        Ok(Self(ServeArgs { component: None, config, matches: matches.clone() }))
+        Ok(Self(ServeArgs { config, ..ServeArgs::of_settings(matches) }))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

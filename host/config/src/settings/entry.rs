@@ -213,7 +213,8 @@ impl Setting {
 
     /// Whether a wrong value may hold a secret, so that no message repeats it.
     pub(crate) fn may_hold_secret(&self) -> bool {
-        matches!(self.of, Of::Store(_)) && matches!(self.key, "backend" | "password")
+        let is_of_store = matches!(self.of, Of::Store(_)) && matches!(self.key, "backend" | "password");
+        is_of_store || self.key == "admin-token"
     }
 
     /// Whether it is of an app; otherwise of the host, of its addresses, of stores, or of a schedule.

@@ -1,10 +1,10 @@
 //! What the host shows.
 
-use crate::draft::{choice, names, put};
+use crate::draft::{HostDraft, choice, names, put};
 use crate::shown::{self, Shown};
-use crate::{ControlSocket, LogForm, LogLevel, parse};
+use crate::{ControlSocket, LogForm, LogLevel, admin, parse};
 
-use super::entry::{Form, Group, Setting, Takes, host};
+use super::entry::{Form, Group, Setting, Takes, host, host_list};
 
 const LOG_FORMS: &[(&str, LogForm)] = &[("auto", LogForm::Auto), ("text", LogForm::Text), ("json", LogForm::Json)];
 const LOG_LEVELS: &[(&str, LogLevel)] = &[
@@ -74,7 +74,7 @@ pub(super) const GROUP: Group = Group {
             key: "admin",
             form: Form::Text("ADDRESS"),
             default: None,
-            help: "Serve /healthz, /readyz, /status, /metrics and /events on this address (ADDRESS:PORT or unix:PATH)",
+            help: "Serve /healthz, /readyz, /status, /metrics and /events on this address (ADDRESS:PORT or unix:PATH), and, with --admin-token, take commands",
             takes: Takes::One,
             of: host(
                 |draft, text| {
@@ -82,6 +82,31 @@ pub(super) const GROUP: Group = Group {
                 },
                 |config| config.admin.as_ref().map_or(Shown::Nothing, |admin| Shown::Text(shown::listen(admin))),
             ),
+        },
+        Setting {
+            name: "admin-host",
+            key: "admin-host",
+            form: Form::Text("NAME"),
+            default: None,
+            help: "A name of this host by which the admin address is asked (wasmhost.example.com), without a port. IP addresses and localhost are accepted without it; requests with any other Host get 421. A reload follows changes",
+            takes: Takes::Commas,
+            of: host_list(
+                |draft| draft.config.admin_access.hosts.clear(),
+                |draft, text| admin::host(text).map(|name| draft.config.admin_access.hosts.push(name)),
+                |config| shown::list(config.admin_access.hosts.iter().cloned()),
+            ),
+        },
+        Setting {
+            name: "admin-token",
+            key: "admin-token",
+            form: Form::Text("SOURCE"),
+            default: None,
+            help: "Where the token stands that requests to the admin address must have (Authorization: Bearer TOKEN), all but those of /healthz and /readyz: file:PATH, credential:NAME (of systemd) or env:NAME. Required where --admin is not a loopback address or a Unix socket; without it nothing can be changed over this address. Read at the start, and when the file of settings is read again",
+            takes: Takes::One,
+            of: host(HostDraft::admin_token, |config| {
+                let token = config.admin_access.token.as_ref();
+                token.map_or(Shown::Nothing, |token| Shown::Text(token.source.clone()))
+            }),
         },
     ],
 };

@@ -1,6 +1,6 @@
 //! How connections are served, and by what.
 
-use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put};
+use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put, size_or_none};
 use crate::listener::ListenerDraft;
 use crate::shown::{self, Shown};
 use crate::{Balance, Compress, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind, parse};
@@ -16,6 +16,7 @@ const WORKER_KINDS: &[(&str, Option<WorkerKind>)] = &[
 const BALANCES: &[(&str, Balance)] = &[
     ("round-robin", Balance::RoundRobin),
     ("least-connections", Balance::LeastConnections),
+    ("client", Balance::Client),
     ("kernel", Balance::Kernel),
 ];
 const ISOLATIONS: &[(&str, Isolation)] =
@@ -68,6 +69,18 @@ pub(super) const GROUP: Group = Group {
             ),
         },
         Setting {
+            name: "workers-max",
+            key: "workers-max",
+            form: Form::Count,
+            default: None,
+            help: "Most workers that `wasmhost scale`, or a reload of the file, may bring the number to [default: --workers or the CPU cores, whichever are more; with --balance kernel the number does not change]",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.workers_max, count(text, 1, MAX_WORKERS.into()).map(Some)),
+                |config| shown::count(config.workers_max.into()),
+            ),
+        },
+        Setting {
             name: "worker-kind",
             key: "worker-kind",
             form: Form::Choice("KIND", || names(WORKER_KINDS)),
@@ -92,11 +105,49 @@ pub(super) const GROUP: Group = Group {
             ),
         },
         Setting {
+            name: "worker-max-age",
+            key: "worker-max-age",
+            form: Form::Time,
+            default: Some("none"),
+            help: "Replace a worker after this time, varied at random by 20 % (none: never). Workers are replaced one after another, as by `wasmhost restart`",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.worker_limits.age_max, parse::duration_or_none(text)),
+                |config| shown::time_or_none(config.worker_limits.age_max),
+            ),
+        },
+        Setting {
+            name: "worker-max-requests",
+            key: "worker-max-requests",
+            form: Form::Count,
+            default: Some("none"),
+            help: "Replace a worker after this many requests, varied at random by 20 % (none: never). --max-requests replaces instances, which takes less",
+            takes: Takes::One,
+            of: host(
+                |draft, text| {
+                    put(&mut draft.config.worker_limits.requests_max, parse::count_or_none(text, REQUESTS_MAX))
+                },
+                |config| shown::count_or_none(config.worker_limits.requests_max),
+            ),
+        },
+        Setting {
+            name: "worker-max-memory",
+            key: "worker-max-memory",
+            form: Form::Size,
+            default: Some("none"),
+            help: "Replace a worker whose instances together take more memory than this (none: never)",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.worker_limits.memory_max_bytes, size_or_none(text)),
+                |config| shown::size_or_none(config.worker_limits.memory_max_bytes),
+            ),
+        },
+        Setting {
             name: "balance",
             key: "balance",
             form: Form::Choice("POLICY", || names(BALANCES)),
             default: Some("round-robin"),
-            help: "Which worker gets the next connection: round-robin (the next that is ready), least-connections, or kernel (SO_REUSEPORT: the kernel chooses)",
+            help: "Which worker gets the next connection: round-robin (the next that is ready), least-connections, client (one client address, or /64 of IPv6, keeps its worker), or kernel (SO_REUSEPORT: the kernel chooses)",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.config.balance, choice(text, BALANCES)),

@@ -38,11 +38,11 @@ fn the_total_is_shared_and_given_back() -> wasmtime::Result<()> {
     assert_eq!(second.meter.refused(), Some(RefusedGrowth::Total));
     drop(first);
     assert!(second.memory_growing(0, 1_000, None)?);
-    assert_eq!(second.budget.used_bytes.load(Relaxed), 1_000);
+    assert_eq!(second.budget.used_bytes.get(), 1_000);
     Ok(())
 }
 
-fn leaked() -> &'static AtomicU64 {
+fn leaked<T: Default>() -> &'static T {
     Box::leak(Box::default())
 }
 
@@ -52,7 +52,7 @@ fn apps(total_bytes: u64, max_bytes: u64, apps: usize, workers: usize) -> Vec<Ve
     let shares: Vec<_> = (0..workers).map(|_| leaked()).collect();
     let of_app = |number| {
         let of_app = leaked();
-        let on_worker = |share: &&'static AtomicU64| {
+        let on_worker = |share: &&'static MemoryCount| {
             let share_bytes = leaked();
             let app = AppMemory { app: AppId(number), max_bytes, used_bytes: of_app, share_bytes, apps_with_memory };
             MemoryBudget::new(total_bytes, used_bytes, share).for_app(app, false)
@@ -106,11 +106,26 @@ fn a_growth_within_a_call_has_instances_at_rest_make_room_and_a_start_has_not() 
     assert_eq!(resting.asked.take(), [lack(1, 601, true)], "the app's own have to make room");
     assert!(!limiter.memory_growing(600, 2_000, None)?);
     assert!(resting.asked.take().is_empty(), "nothing that is given back would do");
-    assert_eq!(grows.used_bytes.load(Relaxed), 600);
+    assert_eq!(grows.used_bytes.get(), 600);
     drop(relief);
     drop(resting);
     assert!(!limiter.memory_growing(600, 601, None)?, "nobody is left to ask");
     Ok(())
+}
+
+#[test]
+fn the_peak_is_what_was_had_at_once_and_not_what_was_refused() {
+    let apps = apps(1_000, 600, 2, 2);
+    let (one, elsewhere, other) = (&apps[0][0], &apps[0][1], &apps[1][0]);
+    let peaks = || (one.used_bytes.peak(), one.app.map(|app| app.used_bytes.peak()), one.share_bytes.peak());
+    assert_eq!((one.take(100), elsewhere.take(200), other.take(300)), (Ok(()), Ok(()), Ok(())));
+    assert_eq!(peaks(), (600, Some(300), 400), "the other app is on the same worker");
+    assert_eq!(one.take(500), Err(RefusedGrowth::App));
+    assert_eq!(elsewhere.take(300), Err(RefusedGrowth::Total), "of the app's own there is room");
+    assert_eq!(peaks(), (600, Some(300), 400));
+    one.give_back(100);
+    assert_eq!(one.take(50), Ok(()));
+    assert_eq!((one.used_bytes(), peaks()), (550, (600, Some(300), 400)));
 }
 
 #[test]
@@ -135,7 +150,7 @@ fn the_instances_of_an_app_have_no_more_together_than_it_may_have() -> wasmtime:
     assert!(second.memory_growing(0, 500, None)?);
     assert!(!second.memory_growing(500, 501, None)?);
     assert_eq!(second.meter.refused(), Some(RefusedGrowth::App));
-    assert_eq!(second.budget.used_bytes.load(Relaxed), 1_500, "nothing is charged for what is refused");
+    assert_eq!(second.budget.used_bytes.get(), 1_500, "nothing is charged for what is refused");
     assert!(other.memory_growing(0, 1_000, None)?);
     drop(first);
     assert!(second.memory_growing(500, 1_000, None)?);
@@ -166,8 +181,8 @@ fn what_a_killed_worker_had_is_given_back_once() {
         apps.iter().flat_map(|of_app| of_app[0].app).for_each(|app| app.reclaim());
     }
     let figures = |budget: &MemoryBudget| {
-        let app = budget.app.map(|app| [app.used_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
-        (budget.used_bytes.load(Relaxed), app)
+        let app = budget.app.map(|app| [app.used_bytes.get(), app.apps_with_memory.load(Relaxed)]);
+        (budget.used_bytes.get(), app)
     };
     assert_eq!(figures(&apps[0][1]), (20, Some([10, 2])));
     apps.iter().for_each(|of_app| of_app[1].give_back(10));
@@ -210,20 +225,20 @@ proptest! {
             }
             let all: u64 = held.iter().flatten().sum();
             prop_assert!(all <= TOTAL);
-            prop_assert_eq!(apps[0][0].used_bytes.load(Relaxed), all);
+            prop_assert_eq!(apps[0][0].used_bytes.get(), all);
             let mut with_memory = 0;
             for (of_app, held) in apps.iter().zip(&held) {
                 let own: u64 = held.iter().sum();
                 prop_assert!(own <= MAX);
                 with_memory += u64::from(own > 0);
                 for (budget, held) in of_app.iter().zip(held) {
-                    let app = budget.app.as_ref().map(|app| (app.used_bytes.load(Relaxed), app.share_bytes.load(Relaxed)));
+                    let app = budget.app.as_ref().map(|app| (app.used_bytes.get(), app.share_bytes.load(Relaxed)));
                     prop_assert_eq!(app, Some((own, *held)));
                 }
             }
             for worker in 0..2 {
                 let share: u64 = held.iter().map(|of_app| of_app[worker]).sum();
-                prop_assert_eq!(apps[0][worker].share_bytes.load(Relaxed), share);
+                prop_assert_eq!(apps[0][worker].share_bytes.get(), share);
             }
             prop_assert_eq!(apps[0][0].app.map(|app| app.apps_with_memory.load(Relaxed)), Some(with_memory));
         }
@@ -241,7 +256,7 @@ fn apps_that_come_and_go_on_several_workers_at_once_leave_no_trace() -> std::io:
                     let budget = &apps[usize::try_from(round).unwrap_or(0) % 3][worker];
                     let bytes = round * 37 % 400;
                     if budget.take(bytes).is_ok() {
-                        assert!(budget.used_bytes.load(Relaxed) <= 1_000);
+                        assert!(budget.used_bytes.get() <= 1_000);
                         budget.give_back(bytes);
                     }
                 }
@@ -253,8 +268,8 @@ fn apps_that_come_and_go_on_several_workers_at_once_leave_no_trace() -> std::io:
     for budget in apps.iter().flatten() {
         let app = budget
             .app
-            .map(|app| [app.used_bytes, app.share_bytes, app.apps_with_memory].map(|count| count.load(Relaxed)));
-        assert_eq!((budget.used_bytes.load(Relaxed), app), (0, Some([0; 3])));
+            .map(|app| [app.used_bytes.get(), app.share_bytes.load(Relaxed), app.apps_with_memory.load(Relaxed)]);
+        assert_eq!((budget.used_bytes.get(), app), (0, Some([0; 3])));
     }
     Ok(())
 }
@@ -281,7 +296,7 @@ fn growth_above_a_maximum_of_its_own_charges_nothing_and_a_failure_takes_nothing
     assert!(limiter.memory_growing(0, 500, Some(500))?);
     limiter.table_grow_failed(wasmtime::format_err!("never asked for"))?;
     limiter.memory_grow_failed(wasmtime::format_err!("never asked for"))?;
-    assert_eq!((limiter.used_bytes, limiter.budget.used_bytes.load(Relaxed)), (500, 500));
+    assert_eq!((limiter.used_bytes, limiter.budget.used_bytes.get()), (500, 500));
     Ok(())
 }
 
@@ -467,11 +482,11 @@ fn the_charge_is_never_below_what_wasmtime_holds() -> Result<(), Box<dyn std::er
                 prop_assert!(held <= charged, "{held} bytes are held, {charged} are charged after {step:?}");
                 prop_assert!(charged <= MAX_BYTES, "{charged} bytes are charged");
             }
-            prop_assert_eq!(budget.used_bytes.load(Relaxed), charged_in_all);
+            prop_assert_eq!(budget.used_bytes.get(), charged_in_all);
             prop_assert!(charged_in_all <= TOTAL_BYTES);
         }
         drop(stores);
-        prop_assert_eq!(budget.used_bytes.load(Relaxed), 0, "all is given back");
+        prop_assert_eq!(budget.used_bytes.get(), 0, "all is given back");
         Ok(())
     })?;
     Ok(())

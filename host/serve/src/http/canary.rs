@@ -67,7 +67,9 @@ mod tests {
     fn a_cookie_is_found_by_its_whole_name_wherever_it_stands() {
         let with = |lines: &[&'static str]| {
             let mut headers = HeaderMap::new();
-            lines.iter().for_each(|line| drop(headers.append(header::COOKIE, HeaderValue::from_static(line))));
+            for line in lines {
+                headers.append(header::COOKIE, HeaderValue::from_static(line));
+            }
             headers
         };
         for (lines, expected) in [

@@ -343,8 +343,8 @@ impl Exchange {
         }
         let (worker, app) = (self.worker.id.0, &*self.pool.name());
         tracing::debug!(worker, app, request = self.number, reason = reason.name(), "shed");
-        let why = reason.flag().map(|flag| format!("; raise {flag} to allow more")).unwrap_or_default();
-        let why = format!("no capacity: {}{why}", reason.name());
+        let way_out = reason.way_out().map(|text| format!("; {text}")).unwrap_or_default();
+        let why = format!("no capacity: {}{way_out}", reason.name());
         let failure = match reason {
             Shed::Unavailable | Shed::Loading => Failure::Unavailable(after),
             Shed::QueueFull | Shed::QueueTimeout | Shed::RequestTimeout | Shed::Down | Shed::Memory => {

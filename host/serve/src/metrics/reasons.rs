@@ -1,5 +1,7 @@
 //! Why requests are refused, by name; and the names of errors of accepting.
 
+use std::borrow::Cow;
+
 /// Why a request was refused for want of capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
@@ -40,10 +42,18 @@ impl Shed {
     pub const fn flag(self) -> Option<&'static str> {
         match self {
             Self::QueueFull => Some("--queue-max"),
-            Self::QueueTimeout | Self::Loading => Some("--queue-timeout"),
+            Self::QueueTimeout => Some("--queue-timeout"),
             Self::RequestTimeout => Some("--request-timeout"),
             Self::Memory => Some("--memory-total"),
-            Self::Down | Self::Unavailable => None,
+            Self::Down | Self::Loading | Self::Unavailable => None,
+        }
+    }
+
+    /// What an operator can do about it, if there is something.
+    pub(crate) fn way_out(self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Loading => Some("compile the apps before: `wasmhost compile --all`".into()),
+            _ => self.flag().map(|flag| format!("raise {flag} to allow more").into()),
         }
     }
 
@@ -57,6 +67,45 @@ impl Shed {
             Self::Memory => "memory",
             Self::Loading => "loading",
             Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Why a worker was replaced although nothing was wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetiredFor {
+    /// It was old.
+    Age,
+    /// It had answered enough requests.
+    Requests,
+    /// Its instances took more memory than they may.
+    Memory,
+}
+
+impl RetiredFor {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Age, Self::Requests, Self::Memory];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in events and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Requests => "requests",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// The flag of its limit.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Age => "--worker-max-age",
+            Self::Requests => "--worker-max-requests",
+            Self::Memory => "--worker-max-memory",
         }
     }
 }
@@ -154,6 +203,49 @@ impl HandshakeFailure {
     }
 }
 
+/// Why a request to the admin address was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdminRefusal {
+    /// It left a host of ours: a guest made it.
+    Guest,
+    /// It has no `Host`, or several.
+    NoHost,
+    /// Its `Host` is no name of this host.
+    Host,
+    /// A page of another host made it.
+    Origin,
+    /// It needs a token, and the host has none.
+    Off,
+    /// It has no token.
+    NoToken,
+    /// It has another token.
+    WrongToken,
+}
+
+impl AdminRefusal {
+    /// All reasons, in the order of [`Self::index`].
+    pub const ALL: [Self; 7] =
+        [Self::Guest, Self::NoHost, Self::Host, Self::Origin, Self::Off, Self::NoToken, Self::WrongToken];
+
+    /// Position in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in log fields and metric labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::NoHost => "no-host",
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Off => "off",
+            Self::NoToken => "no-token",
+            Self::WrongToken => "wrong-token",
+        }
+    }
+}
+
 /// Why the host may go back from a revision of an app: by its own watch, or for a command.
 pub const ROLLBACK_CAUSES: [&str; 2] = ["watch", "command"];
 
@@ -174,6 +266,9 @@ mod tests {
         }
         for (position, refused) in Refused::ALL.into_iter().enumerate() {
             assert_eq!(refused.index(), position);
+        }
+        for (position, refusal) in AdminRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal.index(), position);
         }
     }
 }

@@ -228,6 +228,7 @@ impl WorkerApps {
         if self.seen.borrow_mut().insert(id) {
             // What a worker that died left there went with it.
             metrics.in_flight.set(0);
+            metrics.waiting.set(0);
             metrics.instances.set(0);
             metrics.down.set(false);
         }
@@ -394,6 +395,7 @@ fn context(
     let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
     let (worker, pulse, bounds) = (common.worker.0, Arc::clone(&parts.pulse), Arc::clone(bounds));
     let context = InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds);
+    let context = context.with_records(common.crashes.is_some());
     match app.services.is_empty() {
         true => context,
         false => context.with_services(Arc::clone(&parts.services)),

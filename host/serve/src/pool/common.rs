@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use wasmhost_config::AppId;
+use wasmhost_config::{AppId, CrashSettings};
 
 use super::trim::Trim;
 use crate::crash::Crash;
+use crate::fault_report::FaultReport;
 use crate::instance_fault::InstanceFault;
 use crate::metrics::WorkerMetrics;
 use crate::worker_id::WorkerId;
@@ -32,6 +33,8 @@ pub(crate) struct Common {
     pub(super) crash: Rc<Crash>,
     /// False in development: a developer who tries a faulty component again must see its fault each time.
     pub(super) may_go_down: bool,
+    /// What may be in reports of faults; none: they are not wanted.
+    pub(super) crashes: Option<CrashSettings>,
     /// Apps of the table, asleep ones included.
     apps: Cell<usize>,
     pools_down: Cell<usize>,
@@ -49,8 +52,8 @@ pub(crate) enum PoolNotice {
     Asleep(AppId),
     /// There is no memory for an instance of it, and no app of this worker can make room.
     LacksMemory(AppId),
-    /// An instance of it was given up.
-    Fault(AppId, InstanceFault),
+    /// An instance of it was given up; with a report, if one is wanted.
+    Fault(AppId, InstanceFault, Option<Box<FaultReport>>),
     /// Its revision of this number faulted again and again, and what was served before is served again.
     FellBack(AppId, u64),
 }
@@ -61,6 +64,7 @@ impl Common {
         metrics: &'static WorkerMetrics,
         crash: Rc<Crash>,
         may_go_down: bool,
+        crashes: Option<CrashSettings>,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
@@ -70,6 +74,7 @@ impl Common {
             at_rest: Notify::new(),
             crash,
             may_go_down,
+            crashes,
             apps: Cell::new(0),
             pools_down: Cell::new(0),
             notices: RefCell::default(),
@@ -142,7 +147,7 @@ mod tests {
     #[test]
     fn a_worker_is_down_when_all_its_apps_are_and_one_that_is_asleep_is_not() {
         let metrics: &'static WorkerMetrics = Box::leak(Box::default());
-        let common = Common::new(WorkerId(1), metrics, Rc::default(), true);
+        let common = Common::new(WorkerId(1), metrics, Rc::default(), true, None);
         common.has_apps(2);
         common.count_down(1);
         assert!(!metrics.down.get(), "the other one may answer");

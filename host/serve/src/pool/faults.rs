@@ -1,16 +1,34 @@
-//! What answers and faults of instances mean for their pool: each fault is counted and logged, and decides with those before it
-//! whether the pool goes on.
+//! What answers and faults of instances mean for their pool: each fault is counted, logged and told, and decides with those before
+//! it whether the pool goes on.
 
 use std::rc::Rc;
 use std::time::Instant;
 
-use wasmhost_sandbox::{Fault, FaultKind};
+use wasmhost_base::line_budget::LineBudget;
+use wasmhost_config::guarded_values;
+use wasmhost_sandbox::{Fault, FaultKind, InstanceRecord, Recorded, capabilities};
 
 use super::common::PoolNotice;
 use super::health::Verdict;
 use super::instances::{InstanceOrigin, Pool};
 use crate::development::trace_text;
+use crate::fault_report::{FaultReport, Hiding, OfInstance, REPORTS_PER_SECOND};
 use crate::instance_fault::InstanceFault;
+
+/// At most so many log lines in a second about faults of an app on a worker; each fault is counted.
+const FAULT_LINES_PER_SECOND: u64 = 50;
+
+/// How much is said of the faults of an app on a worker.
+pub(super) struct FaultBudgets {
+    lines: LineBudget,
+    reports: LineBudget,
+}
+
+impl Default for FaultBudgets {
+    fn default() -> Self {
+        Self { lines: LineBudget::of(FAULT_LINES_PER_SECOND), reports: LineBudget::of(REPORTS_PER_SECOND) }
+    }
+}
 
 impl Pool {
     /// The guest gave an answer.
@@ -30,7 +48,7 @@ impl Pool {
 
     /// Whether one more fault of the app may be logged, of those that guests and clients can cause as often as they like.
     pub(crate) fn may_tell_fault(&self) -> bool {
-        let (is_admitted, left_out) = self.fault_lines.admit();
+        let (is_admitted, left_out) = self.fault_budgets.lines.admit();
         if left_out > 0 {
             let (worker, app) = (self.worker.0, &*self.name());
             tracing::warn!(worker, app, lines = left_out, "lines about faults were left out; each fault is counted");
@@ -39,7 +57,14 @@ impl Pool {
     }
 
     /// Takes note of a fault: counts it, logs it, and decides whether the pool goes on.
-    pub(super) fn faulted(self: &Rc<Self>, origin: &InstanceOrigin, request: u64, fault: &Fault) {
+    /// `record`: what is known of the instance's calls.
+    pub(super) fn faulted(
+        self: &Rc<Self>,
+        origin: &InstanceOrigin,
+        request: u64,
+        fault: &Fault,
+        record: Option<InstanceRecord>,
+    ) {
         self.metrics.faulted(fault.kind);
         if fault.kind != FaultKind::Capacity {
             self.metrics.revisions().faulted(origin.revision);
@@ -57,7 +82,7 @@ impl Pool {
                 trace = fault.trace.as_deref().map(trace_text),
                 "recycle: a new instance takes its place{raise}"
             );
-            let _ = self.id.map(|app| self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault))));
+            self.tell_fault(origin, request, fault, record);
         }
         // Memory that others hold says nothing of the component.
         if origin.is_outdated() || fault.kind == FaultKind::Capacity || !self.common.may_go_down {
@@ -83,5 +108,38 @@ impl Pool {
                 "the instance pool is down after several faults in a row; requests get 503 until the next try"
             );
         }
+    }
+
+    /// Tells the primary of a fault, with a report for a crash bundle, if one is wanted and there were not many of late.
+    pub(super) fn tell_fault(
+        &self,
+        origin: &InstanceOrigin,
+        request: u64,
+        fault: &Fault,
+        record: Option<InstanceRecord>,
+    ) {
+        let Some(app) = self.id() else { return };
+        let report = self.report(origin, fault, record).map(Box::new);
+        self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault, request), report));
+    }
+
+    fn report(&self, origin: &InstanceOrigin, fault: &Fault, record: Option<InstanceRecord>) -> Option<FaultReport> {
+        let settings = self.common.crashes.as_ref()?;
+        if !self.fault_budgets.reports.admit().0 {
+            return None;
+        }
+        let hiding = Hiding::new(settings, guarded_values(&self.app(), capabilities()));
+        // Of one that a reload has replaced nobody knows it any more.
+        let guest = self.guest.borrow().clone().filter(|_| !origin.is_outdated());
+        let (served, cpu) = record.as_ref().map_or_else(Default::default, |record| (record.served(), record.cpu()));
+        let recorded = match (record, &fault.recorded) {
+            (Some(record), _) => record.recorded(),
+            (None, Some(recorded)) => Recorded::clone(recorded),
+            (None, None) => Recorded::default(),
+        };
+        let cpu_us = u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX);
+        let component_sha256 = guest.as_ref().map_or("", |guest| guest.component_sha256());
+        let instance = OfInstance { component_sha256, cpu_us, served };
+        Some(FaultReport::of(fault, &instance, &recorded, &hiding))
     }
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use wasmhost_base::line_budget::LineBudget;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, Capacity, Limits};
 use wasmhost_sandbox::{
@@ -19,6 +18,7 @@ use wasmhost_sandbox::{
 use super::codel::CoDel;
 use super::common::{Common, PoolNotice};
 use super::fallback::{CanaryState, Fallback};
+use super::faults::FaultBudgets;
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
 use super::queue::Queue;
@@ -33,8 +33,6 @@ use crate::worker_id::WorkerId;
 const SHED_LINE_EVERY: Duration = Duration::from_secs(1);
 /// At most one log line in this time that there is no memory for an instance; each time is counted.
 const CAPACITY_LINE_EVERY: Duration = Duration::from_secs(10);
-/// At most so many log lines in a second about faults of an app on a worker; each fault is counted.
-const FAULT_LINES_PER_SECOND: u64 = 50;
 /// Instances kept ready ahead when each request gets a fresh one.
 const READY_AHEAD: usize = 4;
 /// Shared instances of a worker that retire, and finish their last calls, beyond `--instances-per-worker`. The pool has
@@ -104,7 +102,7 @@ pub(crate) struct Pool {
     /// By reason, in the order of [`Shed::ALL`].
     pub(super) sheds_told: [Throttle; Shed::ALL.len()],
     capacity_told: Throttle,
-    pub(super) fault_lines: LineBudget,
+    pub(super) fault_budgets: FaultBudgets,
 }
 
 /// An instance with what the pool knows of it.
@@ -264,7 +262,7 @@ impl Pool {
             surplus_known: Cell::new(false),
             sheds_told: Shed::ALL.map(|_| Throttle::new(SHED_LINE_EVERY)),
             capacity_told: Throttle::new(CAPACITY_LINE_EVERY),
-            fault_lines: LineBudget::of(FAULT_LINES_PER_SECOND),
+            fault_budgets: FaultBudgets::default(),
         })
     }
 
@@ -519,6 +517,7 @@ impl Pool {
                         trace = fault.trace.as_deref().map(trace_text),
                         "recycle: the instance did not start"
                     );
+                    self.tell_fault(&origin, 0, &fault, None);
                 }
                 self.note(verdict, origin.revision);
                 Err(fault)
@@ -531,6 +530,7 @@ impl Pool {
         if kept.origin.is_outdated() {
             return;
         }
+        kept.instance.rests();
         kept.idle_since = Instant::now();
         match self.queue.grant(Grant::Instance(kept)) {
             None => self.queue.wake_some(),

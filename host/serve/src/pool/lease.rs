@@ -123,7 +123,7 @@ impl Lease {
     pub(crate) fn fail(mut self, request: u64, fault: &Fault) {
         match &self.0 {
             Some(Holding::Own(kept)) => {
-                kept.origin.pool.faulted(&kept.origin, request, fault);
+                kept.origin.pool.faulted(&kept.origin, request, fault, kept.instance.record());
                 self.0 = None;
             }
             // The instance's own task logs the fault, once for all calls in it.

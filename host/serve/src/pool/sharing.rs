@@ -36,7 +36,7 @@ impl Pool {
             .await;
             pool.forget(&member);
             if let SharedEnd::Fault(fault) = end {
-                pool.faulted(&member.origin, 0, &fault);
+                pool.faulted(&member.origin, 0, &fault, member.shared.record());
             }
         };
         tokio::task::spawn_local(async move { crash.watch(Box::pin(running)).await });

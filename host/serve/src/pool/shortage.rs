@@ -130,7 +130,7 @@ impl WorkerApps {
     /// What the instances of an app have, on all workers.
     fn memory_of(&self, id: Option<AppId>) -> u64 {
         let shared = id.and_then(|id| self.parts.host.apps.get(id.index()));
-        shared.map_or(0, |shared| shared.memory_bytes.load(Relaxed))
+        shared.map_or(0, |shared| shared.memory.get())
     }
 
     /// For how long an app must not have been used to be put to sleep for one that has so much.

@@ -10,7 +10,7 @@ use wasmhost_sandbox::{Fault, FaultKind};
 use super::instances::{Grant, Kept, Pool, Room};
 use super::lease::Lease;
 use crate::alarms::Alarm;
-use crate::metrics::Shed;
+use crate::metrics::{AppMetrics, Shed};
 
 /// When to ask again for an app that cannot be had.
 const UNAVAILABLE_FOR: Duration = Duration::from_secs(10);
@@ -28,8 +28,8 @@ pub(crate) enum Refusal {
 }
 
 /// How a request has waited in the queue so far.
-#[derive(Default)]
 struct Waited {
+    metrics: &'static AppMetrics,
     /// For the CPU.
     for_cpu: bool,
     is_counted: bool,
@@ -38,10 +38,24 @@ struct Waited {
 }
 
 impl Waited {
+    /// It has not.
+    fn new(metrics: &'static AppMetrics) -> Self {
+        Self { metrics, for_cpu: false, is_counted: false, until: None }
+    }
+
     /// It waits; each request is counted once.
-    fn count(&mut self, pool: &Pool) {
+    fn count(&mut self) {
         if !std::mem::replace(&mut self.is_counted, true) {
-            pool.metrics.queued.add_one();
+            self.metrics.queued.add_one();
+            self.metrics.waiting.change(1);
+        }
+    }
+}
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.metrics.waiting.change(-1);
         }
     }
 }
@@ -85,7 +99,7 @@ impl Pool {
         if self.refuses() {
             return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into());
         }
-        let mut waited = Waited::default();
+        let mut waited = Waited::new(self.metrics);
         let at_latest = || latest.map(|latest| latest + loading.get());
         loop {
             if let Some(lease) = self.take_kept() {
@@ -151,7 +165,7 @@ impl Pool {
         latest: Option<Instant>,
     ) -> Option<Grant> {
         waited.for_cpu = true;
-        waited.count(self);
+        waited.count();
         let (now, timeout) = (Instant::now(), self.queue_timeout());
         if self.queue.is_empty() {
             self.codel.borrow_mut().of_one_who_comes(now, true, timeout);
@@ -179,7 +193,7 @@ impl Pool {
             return Err(self.shed(Shed::QueueFull, queue_timeout));
         }
         let (now, is_loaded) = (Instant::now(), self.guest.borrow().is_some());
-        waited.count(self);
+        waited.count();
         let deadline = *waited.until.get_or_insert_with(|| {
             let (is_first, max) = (self.queue.is_empty(), queue_timeout);
             // While the app is loaded, nobody is served, however short the line.
@@ -224,15 +238,14 @@ impl Pool {
         if !matches!(reason, Shed::Down | Shed::Unavailable)
             && let Some(count) = self.sheds_told[reason.index()].admit(Instant::now())
         {
-            let flag = reason.flag();
             tracing::warn!(
                 worker = self.worker.0,
                 app = &*self.name(),
                 reason = reason.name(),
                 count,
-                limit = flag,
-                "requests are refused because there is no capacity (count: since the last such line); raise {} to allow more",
-                flag.unwrap_or_default()
+                limit = reason.flag(),
+                "requests are refused because there is no capacity (count: since the last such line); {}",
+                reason.way_out().unwrap_or_default()
             );
         }
         Refusal::Shed(reason, retry_after)

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use wasmhost_config::AppId;
 
+use crate::fault_report::SentReport;
 use crate::instance_fault::InstanceFault;
 use crate::worker_id::WorkerId;
 
@@ -30,8 +31,8 @@ pub enum WorkerEvent {
     Asleep(WorkerId, AppId),
     /// There is no memory for an instance of an app, and no app of this worker can make room: others may.
     LacksMemory(WorkerId, AppId),
-    /// An instance of an app was given up.
-    Fault(WorkerId, AppId, InstanceFault),
+    /// An instance of an app was given up; with a report, if one is wanted.
+    Fault(WorkerId, AppId, InstanceFault, Option<SentReport>),
     /// This revision of an app faulted again and again, and the worker serves again what it had before.
     FellBack(WorkerId, AppId, u64),
     /// A worker of this group is to be given this end of a connection: requests for apps of the group are forwarded on it.

@@ -11,11 +11,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc};
 
-use wasmhost_base::heap;
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_base::quota::Quota;
 use wasmhost_base::woken::when_woken;
+use wasmhost_base::{cpu_clock, heap};
 use wasmhost_config::AppId;
 use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
 
@@ -24,6 +24,7 @@ use super::orders::{LEAVES_WITHIN, OrderReceiver, Orders, Stage, WorkerSetup};
 use crate::alarms::Alarms;
 use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
+use crate::fault_report::SentReport;
 use crate::http::{ForwardConnections, Lines, ServiceDesk, Shares, WorkerShared, answer_calls, share_max};
 use crate::metrics::HandshakeFailure;
 use crate::net::ListenerId;
@@ -79,6 +80,7 @@ pub fn run_in(
     let metrics = &setup.scoreboard.metrics;
     let thread = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
     metrics.thread.store(thread.into(), Relaxed);
+    metrics.began_us.store(cpu_clock::now_us(), Relaxed);
     let apps = OnceCell::new();
     let serving = serve(setup, events, thread.into(), connections, orders, &apps);
     let outcome = caught(|| runtime.block_on(serving));
@@ -115,7 +117,7 @@ async fn serve(
     let table = first.table.unwrap_or_default();
     let crash = Rc::new(Crash::default());
     let cpu = Rc::<WorkerCpu>::default();
-    let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none());
+    let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none(), config.crashes.wanted());
     let (services, service_line) = ServiceDesk::new();
     let parts = WorkerParts {
         services: service_line,
@@ -123,11 +125,11 @@ async fn serve(
         cpu: Rc::clone(&cpu),
         bounds: WorkerBounds::default(),
         sandbox,
-        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory_bytes, &scoreboard.memory_bytes),
+        budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory, &scoreboard.memory),
         scoreboard,
         host,
         sleep_after: config.app_idle_timeout,
-        has_other_workers: config.workers > 1 || config.source.is_some(),
+        has_other_workers: config.workers_max > 1 || config.source.is_some(),
         group,
     };
     let apps = WorkerApps::new(Rc::clone(&common), parts, table);
@@ -274,7 +276,10 @@ async fn serve(
                     PoolNotice::Wants(app) => WorkerEvent::Wants(id, app),
                     PoolNotice::Asleep(app) => WorkerEvent::Asleep(id, app),
                     PoolNotice::LacksMemory(app) => WorkerEvent::LacksMemory(id, app),
-                    PoolNotice::Fault(app, fault) => WorkerEvent::Fault(id, app, fault),
+                    PoolNotice::Fault(app, fault, report) => {
+                        let report = report.map(|report| SentReport::Here(Arc::new(*report)));
+                        WorkerEvent::Fault(id, app, fault, report)
+                    }
                     PoolNotice::FellBack(app, revision) => WorkerEvent::FellBack(id, app, revision),
                 };
                 events.tell(event).await;

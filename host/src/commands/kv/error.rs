@@ -134,6 +134,10 @@ impl KvError {
                 "delete keys, or raise the store's quota"
             }
             Self::Store { done: 1.., .. } => "what was changed stays so; mend the cause, and run the command again",
+            Self::Store { error: StoreError::Busy | StoreError::Unavailable, .. } => "try again; see the host's log",
+            Self::Store { error: StoreError::Io { .. }, .. } => {
+                "see how full its disk is, and what the system's log says"
+            }
             Self::Store { .. } => "nothing was changed",
             // It names what there is.
             Self::NoStore { .. } => "",

@@ -4,12 +4,14 @@ use wasmhost_config::AppId;
 use wasmhost_serve::metrics::{AcceptingFigures, AppFigures, HostFigures, WorkerFigures};
 use wasmhost_serve::scoreboard::Scoreboard;
 
-use crate::host_status::HostStatus;
+use crate::host_status::{HostStatus, Presence, WorkerRow};
 
 /// The sums.
 #[derive(Default)]
 pub(super) struct Sums {
-    /// Of each worker, in their order: all that it has counted of requests, whether they belong to an app or not.
+    /// The numbers of the workers that have ever been there, and which of them shall be there now.
+    pub(super) shown: Vec<(usize, Presence)>,
+    /// Of each of these, in their order: all that it has counted of requests, whether they belong to an app or not.
     pub(super) of_workers: Vec<AppFigures>,
     /// Of each app that was asked for, in their order.
     pub(super) of_apps: Vec<AppFigures>,
@@ -26,10 +28,22 @@ impl Sums {
         let mut sums = Self { of_apps: vec![AppFigures::default(); apps.len()], ..Self::default() };
         sums.host.add(host_status.host);
         sums.accepting.add(&host_status.host.accepting);
-        for scoreboard in &host_status.workers {
-            sums.add_worker(scoreboard, apps);
+        for (number, worker) in (1..).zip(&host_status.workers) {
+            let presence = worker.presence();
+            if presence != Presence::Never {
+                sums.shown.push((number, presence));
+                sums.add_worker(worker.scoreboard, apps);
+            }
         }
         sums
+    }
+
+    /// The workers that have ever been there.
+    pub(super) fn workers_of<'a>(
+        &self,
+        host_status: &'a HostStatus,
+    ) -> impl Iterator<Item = &'a WorkerRow> + Clone + use<'a, '_> {
+        self.shown.iter().filter_map(|(number, _)| host_status.workers.get(number - 1))
     }
 
     fn add_worker(&mut self, scoreboard: &Scoreboard, apps: &[AppId]) {

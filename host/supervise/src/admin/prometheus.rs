@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
@@ -15,10 +14,11 @@ use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, DurationsSum, HostFigures, LATENCY_BOUNDS, MetricKind, MetricRow, MetricValue, Shows,
     WorkerFigures,
 };
+use wasmhost_serve::scoreboard::SharedByWorkers;
 
 use super::figures::Sums;
-use super::table::{Family, OF_APP, OF_HOST, OF_WORKER};
-use crate::host_status::{AppRow, HostStatus};
+use super::table::{Family, OF_APP, OF_HOST, OF_SHARED, OF_WORKER};
+use crate::host_status::{AppRow, HostStatus, Presence};
 
 /// Media type of the format (OpenMetrics 1.0).
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,12 +65,16 @@ impl MetricsSnapshot {
     fn of(host_status: &HostStatus) -> Self {
         let touched = host_status.touched();
         let sums = Sums::of(host_status, &touched);
-        let workers: Vec<SampleLabels> = host_status.groups.iter().zip(1_usize..).map(of_worker).collect();
+        let rows_of_workers = sums.shown.iter().zip(sums.workers_of(host_status));
+        let workers: Vec<SampleLabels> =
+            rows_of_workers.clone().map(|((number, _), row)| of_worker(*number, row.group.as_deref())).collect();
         let mut rows = host_status.apps();
         // (Those that are gone are in the sums only.)
-        let apps = touched.iter().zip(&sums.of_apps).filter_map(|(id, figures)| Some((rows.remove(id)?, figures)));
-        let apps: Vec<(AppRow, &AppFigures)> = apps.take(APPS_SHOWN_MAX).collect();
-        let name = |(app, _): &(AppRow, &AppFigures)| vec![("app", app.name.clone())];
+        let shared = &host_status.scoreboard.apps;
+        let apps = touched.iter().zip(&sums.of_apps);
+        let apps = apps.filter_map(|(id, figures)| Some((rows.remove(id)?, figures, shared.get(id.index())?)));
+        let apps: Vec<(AppRow, &AppFigures, &SharedByWorkers)> = apps.take(APPS_SHOWN_MAX).collect();
+        let name = |(app, ..): &(AppRow, &AppFigures, &SharedByWorkers)| vec![("app", app.name.clone())];
 
         let mut shown = Self(Vec::new());
         for row in AppFigures::ROWS {
@@ -83,9 +87,15 @@ impl MetricsSnapshot {
         shown.each(
             "worker",
             OF_WORKER,
-            workers.iter().cloned().zip(host_status.workers.iter().map(|scoreboard| &scoreboard.metrics)),
+            workers
+                .iter()
+                .cloned()
+                .zip(rows_of_workers)
+                .filter(|(_, ((_, presence), _))| *presence == Presence::Wanted)
+                .map(|(labels, (_, row))| (labels, row.scoreboard)),
         );
         shown.each("app", OF_APP, apps.iter().map(|app| (name(app), &app.0)));
+        shown.each("app", OF_SHARED, apps.iter().map(|app| (name(app), app.2)));
         shown.one(AcceptingFigures::ROWS, &sums.accepting);
         shown.one(HostFigures::ROWS, &sums.host);
         shown.one(OF_HOST, host_status);
@@ -128,8 +138,8 @@ fn samples<Of: 'static>(row: &MetricRow<Of>, of: &Of) -> Vec<Sample> {
 }
 
 /// The labels of the worker of this number: with its group, where it is of one.
-fn of_worker((group, number): (&Option<Arc<str>>, usize)) -> SampleLabels {
-    let group = group.iter().map(|group| ("group", group.to_string()));
+fn of_worker(number: usize, group: Option<&str>) -> SampleLabels {
+    let group = group.map(|group| ("group", group.to_owned()));
     [("worker", number.to_string())].into_iter().chain(group).collect()
 }
 
@@ -195,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_worker_of_a_group_is_labelled_with_it_before_what_its_samples_have() {
-        let labels = of_worker((&Some("g".into()), 3));
+        let labels = of_worker(3, Some("g"));
         let sample = || vec![(vec![("reason", "queue".to_owned())], Figure::Number(0.0))];
         let names = |labels: &[_]| -> Vec<_> {
             with_labels(labels, sample())
@@ -206,6 +216,6 @@ mod tests {
                 .collect()
         };
         assert_eq!(names(&labels), ["worker=3", "group=g", "reason=queue"]);
-        assert_eq!(names(&of_worker((&None, 1))), ["worker=1", "reason=queue"]);
+        assert_eq!(names(&of_worker(1, None)), ["worker=1", "reason=queue"]);
     }
 }

@@ -7,14 +7,17 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use wasmhost_base::log::LogDestination;
 use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::{
-    AcceptingFigures, AppFigures, HostFigures, MetricRow, MetricValue, Shows, WorkerFigures, WorkerMetrics,
+    AcceptingFigures, AppFigures, DurationsSum, HostFigures, LATENCY_BOUNDS, MetricRow, MetricValue, Shows,
+    WorkerFigures,
 };
+use wasmhost_serve::scoreboard::{Scoreboard, SharedByWorkers};
 
 use super::figures::Sums;
-use super::table::{OF_APP, OF_HOST, OF_WORKER};
-use crate::host_status::{AppRow, HostStatus};
+use super::table::{OF_APP, OF_HOST, OF_SHARED, OF_WORKER};
+use crate::host_status::{AppRow, HostStatus, Presence, WorkerRow};
 use crate::schedules::{LastRun, ScheduleRow};
 
 #[derive(Serialize)]
@@ -31,6 +34,11 @@ struct Status<'a> {
     metrics: OfHost<'a>,
     /// How far the process confined itself (`--confine`).
     confinement: &'a Confinement,
+    /// Where its log goes, as it was at the start.
+    log: &'a LogDestination,
+    /// Where bundles about faults are left; left out where none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crash_dir: Option<String>,
     /// Addresses that a reload brought and that could not be had, and why; left out while there are none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     not_listening: BTreeMap<String, String>,
@@ -51,7 +59,7 @@ struct WorkerStatus<'a> {
     /// The group whose apps it serves; none: it takes clients' connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<&'a str>,
-    /// `listening`, `down` (its pools refuse requests) or `stopped`.
+    /// `listening`, `down` (its pools refuse requests), `stopped`, or `left` (the host was scaled down).
     state: &'static str,
     /// Its thread's number in the operating system; where it is a process, that one's.
     thread: u64,
@@ -62,19 +70,20 @@ struct WorkerStatus<'a> {
 
 impl<'a> WorkerStatus<'a> {
     fn of(
-        worker: usize,
-        group: Option<&'a str>,
-        metrics: &'a WorkerMetrics,
+        (worker, presence): (usize, Presence),
+        WorkerRow { scoreboard, group, .. }: &'a WorkerRow,
         (figures, of_requests): (&'a WorkerFigures, &'a AppFigures),
     ) -> Self {
+        let (metrics, group) = (&scoreboard.metrics, group.as_deref());
         let state = match (metrics.listening.get(), metrics.down.get()) {
             (true, false) => "listening",
             (true, true) => "down",
+            (false, _) if presence == Presence::Left => "left",
             (false, _) => "stopped",
         };
         let thread = metrics.thread.load(Relaxed);
         let requests = of_requests.requests();
-        Self { worker, group, state, thread, requests, metrics: MetricsOfWorker(metrics, figures, of_requests) }
+        Self { worker, group, state, thread, requests, metrics: MetricsOfWorker(scoreboard, figures, of_requests) }
     }
 }
 
@@ -113,7 +122,7 @@ struct OfApp<'a> {
 }
 
 impl<'a> OfApp<'a> {
-    fn of(app: &'a AppRow, figures: Option<&'a AppFigures>) -> Self {
+    fn of(app: &'a AppRow, figures: Option<(&'a AppFigures, &'a SharedByWorkers)>) -> Self {
         let AppRow {
             name,
             group,
@@ -143,8 +152,10 @@ impl<'a> OfApp<'a> {
             behind,
             revisions: revisions.iter().copied().collect(),
             schedules: schedules.iter().map(OfSchedule::of).collect(),
-            counts: figures
-                .map(|figures| CountsOfApp { requests: figures.requests(), metrics: MetricsOfApp(app, figures) }),
+            counts: figures.map(|(figures, shared)| CountsOfApp {
+                requests: figures.requests(),
+                metrics: MetricsOfApp(app, figures, shared),
+            }),
         }
     }
 }
@@ -215,10 +226,23 @@ struct CountsOfApp<'a> {
 struct OfHost<'a>(&'a HostStatus, &'a Sums);
 
 /// The metrics of a worker that the page shows.
-struct MetricsOfWorker<'a>(&'a WorkerMetrics, &'a WorkerFigures, &'a AppFigures);
+struct MetricsOfWorker<'a>(&'a Scoreboard, &'a WorkerFigures, &'a AppFigures);
 
 /// The metrics of an app that the page shows.
-struct MetricsOfApp<'a>(&'a AppRow, &'a AppFigures);
+struct MetricsOfApp<'a>(&'a AppRow, &'a AppFigures, &'a SharedByWorkers);
+
+/// How often something took so long: by the upper bound of the time in microseconds. `inf`: longer. Empty where nothing was counted.
+struct Buckets<'a>(&'a DurationsSum);
+
+impl Serialize for Buckets<'_> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds are whole microseconds")]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bounds = LATENCY_BOUNDS.into_iter().map(|seconds| ((seconds * 1e6).round() as u64).to_string());
+        let counted = bounds.chain(["inf".to_owned()]).zip(self.0.buckets);
+        let is_empty = self.0.buckets.iter().all(|count| *count == 0);
+        serializer.collect_map(counted.filter(|_| !is_empty))
+    }
+}
 
 /// Writes those metrics that have a field.
 fn write<'r, M: SerializeMap, Of: 'static>(
@@ -232,8 +256,8 @@ fn write<'r, M: SerializeMap, Of: 'static>(
             (Some(field), Shows::By(_, counts)) => {
                 map.serialize_entry(field, &counts(of).into_iter().collect::<BTreeMap<_, _>>())?;
             }
-            // (A histogram is for programs that make graphs.)
-            (Some(_), Shows::Durations(_)) | (None, _) => {}
+            (Some(field), Shows::Durations(sum)) => map.serialize_entry(field, &Buckets(sum(of)))?,
+            (None, _) => {}
         }
     }
     Ok(())
@@ -252,21 +276,22 @@ impl Serialize for OfHost<'_> {
 
 impl Serialize for MetricsOfWorker<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(metrics, worker, of_requests) = self;
+        let Self(scoreboard, worker, of_requests) = self;
         let mut map = serializer.serialize_map(None)?;
         write(&mut map, AppFigures::ROWS.iter().filter(|row| !row.is_of_apps), *of_requests)?;
         write(&mut map, WorkerFigures::ROWS, *worker)?;
-        write(&mut map, OF_WORKER, *metrics)?;
+        write(&mut map, OF_WORKER, *scoreboard)?;
         map.end()
     }
 }
 
 impl Serialize for MetricsOfApp<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(app, figures) = self;
+        let Self(app, figures, shared) = self;
         let mut map = serializer.serialize_map(None)?;
         write(&mut map, AppFigures::ROWS, *figures)?;
         write(&mut map, OF_APP, *app)?;
+        write(&mut map, OF_SHARED, *shared)?;
         map.end()
     }
 }
@@ -284,14 +309,17 @@ pub(super) fn render(host_status: &HostStatus) -> String {
     wasmhost_base::inject::panic_at("status");
     let (rows, touched) = (host_status.apps(), host_status.touched());
     let sums = Sums::of(host_status, &touched);
-    let of_apps: HashMap<_, _> = touched.into_iter().zip(&sums.of_apps).collect();
+    let shared = &host_status.scoreboard.apps;
+    let of_apps = touched.into_iter().zip(&sums.of_apps);
+    let of_apps: HashMap<_, _> =
+        of_apps.filter_map(|(id, figures)| Some((id, (figures, shared.get(id.index())?)))).collect();
     let only = rows.values().next().filter(|_| host_status.is_single()).map(|app| Only {
         component: app.component.clone(),
         wasi: app.wasi.clone(),
         isolation: app.isolation.clone(),
     });
-    let groups = host_status.groups.iter().map(Option::as_deref);
-    let workers = host_status.workers.iter().zip(groups).zip(sums.workers.iter().zip(&sums.of_workers)).enumerate();
+    let figures = sums.workers.iter().zip(&sums.of_workers);
+    let workers = sums.shown.iter().zip(sums.workers_of(host_status)).zip(figures);
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -300,12 +328,10 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         only,
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
+        log: &host_status.log,
+        crash_dir: host_status.config.crashes.dir.as_ref().map(|dir| dir.display().to_string()),
         not_listening: host_status.not_listening().into_iter().collect(),
-        workers: workers
-            .map(|(index, ((scoreboard, group), figures))| {
-                WorkerStatus::of(index + 1, group, &scoreboard.metrics, figures)
-            })
-            .collect(),
+        workers: workers.map(|((shown, row), figures)| WorkerStatus::of(*shown, row, figures)).collect(),
         apps: rows.iter().map(|(id, app)| OfApp::of(app, of_apps.get(id).copied())).collect(),
     };
     // Only strings, numbers and maps with string keys: it cannot fail.

@@ -3,21 +3,24 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use wasmhost_base::cpu_clock;
 use wasmhost_config::{DatabaseLimits, StoreLimits};
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, Labelled, MetricKind, MetricRow, MetricValue, Shows, WorkerFigures,
     WorkerMetrics,
 };
+use wasmhost_serve::scoreboard::{Scoreboard, SharedByWorkers};
 use wasmhost_storage::StoreUsage;
 
 use crate::apps::book::AppState;
+use crate::crashes::CrashCounts;
 use crate::host_status::{AppRow, HostStatus};
 use crate::schedules::ScheduleRow;
 
 use MetricKind::{Counter, Gauge};
-use MetricValue::{Count, Seconds};
+use MetricValue::{Count, Micros, Seconds};
 use Shows::{By, Number};
 
 /// A row without what it is of.
@@ -30,14 +33,66 @@ const fn row<Of: 'static>(
 }
 
 /// Of each worker.
-pub(super) const OF_WORKER: &[MetricRow<WorkerMetrics>] = &[row(
-    (Gauge, "worker_up", None),
-    "1 while the worker takes connections and its instances answer, else 0",
-    Number(|worker| Count((worker.listening.get() && !worker.down.get()).into())),
+pub(super) const OF_WORKER: &[MetricRow<Scoreboard>] = &[
+    row(
+        (Gauge, "worker_up", None),
+        "1 while the worker takes connections and its instances answer, else 0",
+        Number(|worker| Count((worker.metrics.listening.get() && !worker.metrics.down.get()).into())),
+    ),
+    row(
+        (Gauge, "worker_uptime_seconds", Some("uptime_seconds")),
+        "Time since the worker's thread or process began; 0 while it takes no connections",
+        Number(|worker| Seconds(uptime(&worker.metrics).as_secs_f64())),
+    ),
+    row(
+        (Counter, "worker_cpu_seconds", Some("cpu_us")),
+        "CPU time of the worker's threads, one after the other; where it is a process, of all in it",
+        Number(|worker| Micros(cpu_us(&worker.metrics))),
+    ),
+    row(
+        (Gauge, "worker_memory_bytes", Some("memory_bytes")),
+        "Memory of the worker's instances; where it is a process, also what its heap holds for them",
+        Number(|worker| Count(worker.memory.get())),
+    ),
+    row(
+        (Gauge, "worker_memory_peak_bytes", Some("memory_peak_bytes")),
+        "The most memory of the worker's instances since the start of the host",
+        Number(|worker| Count(worker.memory.peak())),
+    ),
+];
+
+fn uptime(worker: &WorkerMetrics) -> Duration {
+    let began_us = worker.began_us.load(Relaxed);
+    let since = cpu_clock::now_us().saturating_sub(began_us);
+    Duration::from_micros(if worker.listening.get() { since } else { 0 })
+}
+
+/// Reads the clock of the thread or process that runs. (One that has ended takes with it what it used since the last reading.)
+fn cpu_us(worker: &WorkerMetrics) -> u64 {
+    let last = worker.cpu_read_us.load(Relaxed);
+    let now = if worker.listening.get() { cpu_clock::cpu_time(worker.thread.load(Relaxed)) } else { None };
+    let now = now.map_or(last, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    if now < last {
+        worker.cpu_before_us.fetch_add(last, Relaxed);
+    }
+    worker.cpu_read_us.store(now, Relaxed);
+    worker.cpu_before_us.load(Relaxed).saturating_add(now)
+}
+
+/// Of each app, what its workers share.
+pub(super) const OF_SHARED: &[MetricRow<SharedByWorkers>] = &[row(
+    (Gauge, "memory_peak_bytes", Some("memory_peak_bytes")),
+    "The most memory of the app's instances on all workers at once, since the start of the host",
+    Number(|shared| Count(shared.memory.peak())),
 )];
 
 /// Of each app.
 pub(super) const OF_APP: &[MetricRow<AppRow>] = &[
+    row(
+        (Gauge, "uptime_seconds", Some("uptime_seconds")),
+        "Time since the app came to its state and revision",
+        Number(|app| Seconds(app.since.map_or(0.0, |since| since.elapsed().as_secs_f64()))),
+    ),
     row((Counter, "loads", Some("loads")), "Loads of the app that worked", Number(|app| Count(app.loads))),
     row(
         (Gauge, "revision", Some("revision")),
@@ -96,9 +151,19 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         Number(|host_status| Count(host_status.log_lines_lost())),
     ),
     row(
+        (Counter, "crash_bundles", Some("crash_bundles")),
+        "Faults for which a crash bundle (--crash-dir) was written, or why it was not: there was one of the same fault a minute before (same), there were many of late (many), others wait for the disk (waiting), or it could not be written (failed)",
+        By("outcome", crash_bundles),
+    ),
+    row(
         (Gauge, "instance_memory_bytes", Some("instance_memory_bytes")),
         "Memory of all instances, and what the host holds for them",
-        Number(|host_status| Count(host_status.scoreboard.memory_bytes.load(Relaxed))),
+        Number(|host_status| Count(host_status.scoreboard.memory.get())),
+    ),
+    row(
+        (Gauge, "instance_memory_peak_bytes", Some("instance_memory_peak_bytes")),
+        "The most memory of all instances, and what the host held for them, since the start",
+        Number(|host_status| Count(host_status.scoreboard.memory.peak())),
     ),
     row(
         (Gauge, "instance_memory_max_bytes", Some("instance_memory_max_bytes")),
@@ -146,6 +211,11 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         By("database", |host_status| of_databases(host_status, |_, limits| limits.bytes_max)),
     ),
 ];
+
+fn crash_bundles(host_status: &HostStatus) -> Labelled {
+    let counts = host_status.crashes().map(CrashCounts::each).into_iter().flatten();
+    counts.map(|(outcome, count)| (Cow::Borrowed(outcome), count)).collect()
+}
 
 fn of_stores(host_status: &HostStatus, figure: fn(StoreUsage, StoreLimits) -> u64) -> Labelled {
     let figures = host_status.stores().map(|stores| stores.each(figure)).unwrap_or_default();
@@ -220,6 +290,7 @@ pub fn families() -> Vec<Family> {
         .chain(all(WorkerFigures::ROWS, Some("worker")))
         .chain(all(OF_WORKER, Some("worker")))
         .chain(all(OF_APP, Some("app")))
+        .chain(all(OF_SHARED, Some("app")))
         .chain(all(AcceptingFigures::ROWS, None))
         .chain(all(HostFigures::ROWS, None))
         .chain(all(OF_HOST, None))
@@ -250,6 +321,26 @@ mod tests {
             names.dedup();
             assert_eq!(names.len(), before, "{names:?}");
         }
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_worker_goes_on_over_its_threads() {
+        let worker = WorkerMetrics::default();
+        let own = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        worker.thread.store(own.into(), Relaxed);
+        assert_eq!((cpu_us(&worker), uptime(&worker)), (0, Duration::ZERO), "it does not run yet");
+        worker.listening.set(true);
+        worker.began_us.store(cpu_clock::now_us().saturating_sub(7_000_000), Relaxed);
+        assert_eq!(uptime(&worker).as_secs(), 7);
+        // A thread before had used more than this one has.
+        let before = 3_600_000_000_000;
+        worker.cpu_read_us.store(before, Relaxed);
+        let first = cpu_us(&worker);
+        while cpu_us(&worker) < first + 1_000 {}
+        let last = cpu_us(&worker);
+        assert!(first >= before && (last - before) < before, "{first} {last}");
+        worker.listening.set(false);
+        assert_eq!(cpu_us(&worker), last);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ControlOrder;
-use crate::admin::{AdminAnswer, Commands, LaterAnswer, page};
+use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page};
 use crate::host_status::HostStatus;
 use crate::schedules::LastRun;
 
@@ -17,6 +17,7 @@ use crate::schedules::LastRun;
 const LOOKS: Duration = Duration::from_millis(10);
 
 /// Takes commands, and has the primary carry them out.
+#[derive(Clone)]
 pub(crate) struct Control {
     orders: mpsc::Sender<ControlOrder>,
 }
@@ -47,31 +48,22 @@ impl Control {
 }
 
 impl Commands for Control {
-    fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer> {
-        match path {
-            "/reload" => Some(Box::pin(reload(self.orders.clone(), Arc::clone(host_status)))),
-            "/restart" => Some(Box::pin(restart(self.orders.clone(), None))),
-            "/stop" => Some(Box::pin(stop(self.orders.clone()))),
-            _ if path.starts_with("/apps/") => {
-                let (app, command) = path.strip_prefix("/apps/")?.split_once('/')?;
-                let (orders, app, host_status) = (self.orders.clone(), app.to_owned(), Arc::clone(host_status));
-                match command.split_once('/') {
-                    None if command == "reload" => Some(Box::pin(reload_app(orders, app, host_status))),
-                    None if command == "promote" => Some(Box::pin(promote(orders, app))),
-                    None if command == "rollback" => Some(Box::pin(roll_back(orders, app, None))),
-                    Some(("rollback", to)) => Some(Box::pin(roll_back(orders, app, Some(to.parse().ok()?)))),
-                    _ => None,
-                }
+    fn command(&self, command: AdminCommand, host_status: &Arc<HostStatus>) -> LaterAnswer {
+        let orders = self.orders.clone();
+        match command {
+            AdminCommand::Reload => Box::pin(reload(orders, Arc::clone(host_status))),
+            AdminCommand::ReloadApp(app) => Box::pin(reload_app(orders, app, Arc::clone(host_status))),
+            AdminCommand::RollBack(app, to) => Box::pin(roll_back(orders, app, to)),
+            AdminCommand::Promote(app) => Box::pin(promote(orders, app)),
+            AdminCommand::Restart(worker) => Box::pin(restart(orders, worker)),
+            AdminCommand::Scale(workers, group) => Box::pin(scale(orders, (workers, group), Arc::clone(host_status))),
+            AdminCommand::Drain { is_undone } => {
+                host_status.set_withdrawn(!is_undone);
+                let ready = host_status.is_ready();
+                Box::pin(async move { json(StatusCode::OK, &DrainOutcome { ready }) })
             }
-            _ if path.starts_with("/workers/") => {
-                let worker = path.strip_prefix("/workers/")?.strip_suffix("/restart")?.parse().ok()?;
-                Some(Box::pin(restart(self.orders.clone(), Some(worker))))
-            }
-            _ => {
-                let names = path.strip_prefix("/schedules/")?.strip_suffix("/run")?;
-                let (app, schedule) = names.split_once('/')?;
-                Some(Box::pin(run_schedule(self.orders.clone(), app.to_owned(), schedule.to_owned())))
-            }
+            AdminCommand::Stop => Box::pin(stop(orders)),
+            AdminCommand::RunSchedule(app, schedule) => Box::pin(run_schedule(orders, app, schedule)),
         }
     }
 }
@@ -103,6 +95,12 @@ async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule:
     json(StatusCode::OK, &shown)
 }
 
+/// Whether the host says that it is ready.
+#[derive(Serialize)]
+struct DrainOutcome {
+    ready: bool,
+}
+
 /// Workers that were replaced.
 #[derive(Serialize)]
 struct RestartOutcome {
@@ -117,6 +115,39 @@ async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Adm
     }
     match hears.await {
         Ok(Ok(restarted)) => json(StatusCode::OK, &RestartOutcome { restarted }),
+        Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => stopping(),
+    }
+}
+
+/// What came of a change of the number of workers.
+#[derive(Serialize)]
+struct ScaleOutcome {
+    /// How many there were, and how many there are now.
+    before: usize,
+    workers: usize,
+    /// The numbers of those that were started or have ended.
+    started: Vec<u16>,
+    ended: Vec<u16>,
+}
+
+/// Brings the number of workers to another one, and answers when the last new one listens, or the last one that leaves has ended.
+async fn scale(
+    orders: mpsc::Sender<ControlOrder>,
+    (workers, group): (u16, Option<String>),
+    host_status: Arc<HostStatus>,
+) -> AdminAnswer {
+    let before = host_status.wanted_workers(group.as_deref());
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::Scale { workers, group, ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(Ok(changed)) => {
+            let workers = usize::from(workers);
+            let (started, ended) = if workers < before { (Vec::new(), changed) } else { (changed, Vec::new()) };
+            json(StatusCode::OK, &ScaleOutcome { before, workers, started, ended })
+        }
         Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
         Err(_) => stopping(),
     }

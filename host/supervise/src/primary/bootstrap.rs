@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
+use wasmhost_base::log::LogDestination;
 use wasmhost_base::private_files::make_directory;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::{Balance, Config, Listen, acme, databases_folder};
@@ -35,6 +36,8 @@ pub struct Bootstrap {
     control: Option<Bound>,
     pub(super) spawner: Arc<Spawner>,
     pub(super) confinement: Confinement,
+    /// Where the log goes.
+    pub(super) log: LogDestination,
     pub(super) files: BoundFiles,
     /// What the spawner has read of TLS.
     pub(super) tls: Option<HeldTls>,
@@ -143,6 +146,9 @@ impl Bootstrap {
         if let Some(dir) = config.data_dir.as_deref().filter(|_| confine::has_databases(config, capabilities())) {
             make_directory(dir).and_then(|()| make_directory(&databases_folder(dir))).map_err(PrimaryError::Data)?;
         }
+        if let Some(dir) = &config.crashes.dir {
+            make_directory(dir).map_err(PrimaryError::CrashDir)?;
+        }
         let has_stores = config.apps.iter().any(|app| capabilities().needs(app).any(|needs| !needs.stores.is_empty()));
         let stores = match config.data_dir.as_deref().filter(|_| has_stores) {
             Some(dir) => {
@@ -163,7 +169,7 @@ impl Bootstrap {
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
         let schedules = ScheduleFile::open(config).map_err(PrimaryError::Data)?;
-        let service_manager = ServiceManager::connect();
+        let (service_manager, log) = (ServiceManager::connect(), LogDestination::of_stderr());
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
         Ok(Self {
             config: settings.config,
@@ -172,6 +178,7 @@ impl Bootstrap {
             control,
             spawner,
             confinement,
+            log,
             files,
             tls,
             service_manager,

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use wasmhost_serve::clients::client_at;
 use wasmhost_serve::listener::BACKLOG;
 use wasmhost_serve::worker::inbox::{self, Accepted};
 use wasmhost_serve::worker::{Peer, WorkerId};
@@ -11,6 +12,7 @@ use wasmhost_serve::worker::{Peer, WorkerId};
 use super::acceptors::Acceptors;
 use super::division::{Division, FRONT};
 use super::held::HeldForwards;
+use super::place::Place;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
 use crate::balancer::{Decision, WorkerView};
@@ -137,13 +139,17 @@ impl<B: Backend> Primary<B> {
     ) -> Option<inbox::Connection> {
         let now = Instant::now();
         let Division { places, balancer, .. } = &mut self.divisions[division];
-        let first = places.start;
-        let views: Vec<WorkerView> = self.places[places.clone()].iter().map(|place| place.view(now)).collect();
-        let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views) else {
+        let wanted = places.iter().filter_map(|place| self.places.get(*place)).filter(|place| place.is_wanted);
+        let wanted: Vec<&Place<B>> = wanted.collect();
+        let views: Vec<WorkerView> = wanted.iter().map(|place| place.view(now)).collect();
+        let client = match connection.peer {
+            Peer::Tcp(address) => client_at(address, &[]),
+            Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => None,
+        };
+        let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views, client) else {
             return Some(connection);
         };
-        let (to, passed_over) = (first + to, passed_over.map(|late| first + late));
-        let place = &self.places[to];
+        let place = wanted[to];
         let Some(handle) = &place.handle else { return Some(connection) };
         connection.permit.assign(&place.scoreboard.metrics);
         if let Err(mut connection) = handle.try_send(connection) {
@@ -151,7 +157,7 @@ impl<B: Backend> Primary<B> {
             return Some(connection);
         }
         if let Some(late) = passed_over {
-            self.places[late].scoreboard.metrics.passed_over.fetch_add(1, Relaxed);
+            wanted[late].scoreboard.metrics.passed_over.fetch_add(1, Relaxed);
         }
         None
     }

@@ -1,7 +1,6 @@
 //! The workers in their divisions: those that take clients' connections and serve the apps without a group, and those of each
 //! group. The primary balances, replaces and tells each division by itself.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use wasmhost_config::{App, AppTable, Config, Listed};
@@ -19,8 +18,8 @@ pub(super) const FRONT: usize = 0;
 pub(super) struct Division<B: Backend> {
     /// The group whose apps they serve; none: they take clients' connections.
     pub(super) group: Option<Arc<str>>,
-    /// Which of the primary's places are theirs.
-    pub(super) places: Range<usize>,
+    /// Which of the primary's places are theirs, in order, whether a worker is there or not.
+    pub(super) places: Vec<usize>,
     pub(super) balancer: Balancer,
     pub(super) supervisor: Supervisor,
     /// What their connections take from.
@@ -37,18 +36,16 @@ pub(super) fn groups_of(config: &Config) -> Vec<Option<Arc<str>>> {
 }
 
 impl<B: Backend> Division<B> {
-    /// The division of this number, each of which has so many workers.
+    /// A division that begins with so many workers.
     pub(super) fn new(
-        number: usize,
         group: Option<Arc<str>>,
-        workers: u16,
+        (places, workers): (Vec<usize>, u16),
         admission: Arc<Admission>,
         table: B::Table,
     ) -> Self {
-        let first = number * usize::from(workers);
         Self {
             group,
-            places: first..first + usize::from(workers),
+            places,
             balancer: Balancer::default(),
             supervisor: Supervisor::new(RestartIntensity::of(workers)),
             admission,

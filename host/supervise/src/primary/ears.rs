@@ -61,12 +61,13 @@ pub(super) enum DueTask {
     LookAtTls,
     Schedules,
     ServiceManager,
+    Retire,
     Restart,
     Revisions,
 }
 
 /// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 10];
+pub(super) type DueTimes = [(DueTask, Option<Instant>); 11];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.

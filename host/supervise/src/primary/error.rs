@@ -24,6 +24,9 @@ pub enum PrimaryError {
     /// What is to be kept cannot be.
     #[error("`data-dir`: {0}")]
     Data(String),
+    /// Bundles about faults cannot be left where the settings say.
+    #[error("`crash-dir`: {0}")]
+    CrashDir(String),
     /// The file of stores cannot be used.
     #[error("{reason}")]
     Stores {
@@ -89,6 +92,7 @@ impl PrimaryError {
             Self::Tls(_) => "`wasmhost config check` reads the same files and says all that is wrong with them",
             Self::Stores { hint, .. } => hint,
             Self::Data(_) => "name a directory of the host's own with `data-dir` (`--data-dir`)",
+            Self::CrashDir(_) => "name a directory of the host's own with `crash-dir` (`--crash-dir`)",
             Self::SpawnerLost => "find out what ended it: the kernel log (dmesg) shows out-of-memory kills and crashes",
             Self::System { .. } => "check that the system has file descriptors, threads and memory left",
             Self::Panicked { .. } | Self::WorkerLost { reason: Exit::Panic(_) | Exit::Voluntary, .. } => {

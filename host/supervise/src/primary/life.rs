@@ -1,19 +1,22 @@
 //! The life of the workers: handles their events, and carries out what the supervisor decides.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use wasmhost_base::log::DETAILS;
+use wasmhost_config::AppId;
 use wasmhost_serve::metrics::WorkerMetrics;
-use wasmhost_serve::worker::{Applied, Exit, InstanceFault, Stage, WorkerEvent};
+use wasmhost_serve::worker::{Applied, Exit, InstanceFault, SentReport, Stage, WorkerEvent};
 
 use super::dispatch::HeldConnection;
 use super::division::FRONT;
 use super::error::PrimaryError;
 use super::state::Primary;
 use crate::backend::Backend;
+use crate::crashes::CrashFacts;
 use crate::events::{HostEvent, OfWorker, shortened};
 use crate::supervisor::{Action, Event, Supervisor};
 use wasmhost_serve::worker::WorkerId;
@@ -57,12 +60,7 @@ impl<B: Backend> Primary<B> {
                 tracing::info!(worker = worker.0, "disconnect");
                 self.note(&HostEvent::Disconnect(self.of_worker(worker)));
             }
-            WorkerEvent::Fault(worker, app, InstanceFault { kind, detail }) => {
-                let app = self.apps.book.get(app).map(|record| record.app().name.clone()).unwrap_or_default();
-                // (A worker process may have been broken into.)
-                let (fault, detail) = (shortened(kind), shortened(detail));
-                self.note(&HostEvent::Fault { worker: self.of_worker(worker), app, fault, detail });
-            }
+            WorkerEvent::Fault(worker, app, fault, report) => self.on_fault(worker, app, fault, report),
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
             WorkerEvent::Wants(worker, app) => self.on_wanted(worker, app),
             WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
@@ -76,6 +74,29 @@ impl<B: Backend> Primary<B> {
             WorkerEvent::Freed | WorkerEvent::Applied(_, Applied::Table) => {}
         }
         Ok(())
+    }
+
+    /// An instance was given up.
+    fn on_fault(&mut self, worker: WorkerId, app: AppId, fault: InstanceFault, report: Option<SentReport>) {
+        let InstanceFault { kind, detail, request } = fault;
+        // (A worker process may have been broken into.)
+        let (fault, detail) = (shortened(kind), shortened(detail));
+        let record = self.apps.book.get(app);
+        let facts = record.map(|record| CrashFacts {
+            app: Arc::clone(record.app()),
+            revision: record.revision().map_or(0, |revision| revision.number),
+            worker: worker.0,
+            request,
+            kind: fault.clone(),
+            detail: detail.clone(),
+        });
+        let app = record.map(|record| record.app().name.clone()).unwrap_or_default();
+        let bundle = match (&mut self.crashes, facts, report) {
+            (Some(crashes), Some(facts), Some(report)) => crashes.leave(facts, report),
+            (None, ..) | (_, None, _) | (.., None) => None,
+        };
+        let request = Some(request).filter(|request| *request > 0);
+        self.note(&HostEvent::Fault { worker: self.of_worker(worker), app, request, fault, detail, bundle });
     }
 
     /// Has all workers that still run end at once, and waits for them to tell the log what they break off: within
@@ -121,7 +142,7 @@ impl<B: Backend> Primary<B> {
         self.place_of(worker)?.group.as_deref()
     }
 
-    fn supervisor_of(&mut self, worker: WorkerId) -> &mut Supervisor {
+    pub(super) fn supervisor_of(&mut self, worker: WorkerId) -> &mut Supervisor {
         let division = self.place_of(worker).map_or(FRONT, |place| place.division);
         &mut self.divisions[division].supervisor
     }
@@ -163,6 +184,10 @@ impl<B: Backend> Primary<B> {
         };
         let voluntary = self.note_exit(worker, &exit);
         if draining {
+            return Ok(());
+        }
+        if self.leaves_for_good(worker) {
+            self.has_left(worker);
             return Ok(());
         }
         if voluntary && self.leaves(worker) {

@@ -10,6 +10,7 @@ use wasmhost_sandbox::Ticker;
 use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::INBOX_MAX;
 
+use super::retiring::Beginning;
 use crate::backend::{Backend, Worker};
 use crate::balancer::WorkerView;
 use crate::supervisor::{Heartbeat, Liveness};
@@ -29,10 +30,14 @@ pub(super) struct Place<B: Backend> {
     /// Where another process sees them.
     pub(super) scoreboard_file: B::VitalsFile,
     pub(super) handle: Option<B::Worker>,
+    /// There shall be a worker here.
+    pub(super) is_wanted: bool,
     /// It runs, or has been told to start.
     pub(super) running: bool,
     /// It is to end, and to be started again: it gets no more connections.
     pub(super) leaves: bool,
+    /// What the one that runs began with.
+    pub(super) beginning: Option<Beginning>,
     /// Its first start is over: it has listened, or has died.
     pub(super) has_begun: bool,
     /// Of its own, with `--balance kernel`.
@@ -59,8 +64,10 @@ impl<B: Backend> Place<B> {
             scoreboard,
             scoreboard_file,
             handle: None,
+            is_wanted: false,
             running: false,
             leaves: false,
+            beginning: None,
             has_begun: false,
             listeners: Vec::new(),
             waiting_since: Cell::new(None),
@@ -82,6 +89,7 @@ impl<B: Backend> Place<B> {
         let waited = Some(now.duration_since(since)).filter(|waited| *waited >= STUCK_AFTER).unwrap_or_default();
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         WorkerView {
+            number: self.id.0,
             alive: self.handle.is_some() && metrics.listening.get() && !self.leaves,
             inbox_room: if self.handle.as_ref().is_some_and(Worker::is_full) { 0 } else { room },
             late_us: self.scoreboard.pulse.late_us(Ticker::now_us()).max(waited_us),

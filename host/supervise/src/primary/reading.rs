@@ -143,7 +143,11 @@ impl<B: Backend> Primary<B> {
             let before = before.filter(|(_, app)| !wrong.contains(&*app.name));
             difference(before, &config.apps, &mut self.apps.numbers)
         };
-        self.tell_what_needs_a_restart(&config);
+        let follows_workers = self.follow_workers(&config);
+        self.tell_what_needs_a_restart(&config, follows_workers);
+        if self.host_status.set_admin_access(&config.admin_access) {
+            tracing::info!("reload: the names or the token of the admin address changed");
+        }
         if acme_of(&config.listeners) != acme_of(&self.listeners.settings) {
             self.acme_changed.notify_one();
         }
@@ -267,7 +271,13 @@ impl<B: Backend> Primary<B> {
         self.reload.barred(id, error);
     }
 
-    fn tell_what_needs_a_restart(&self, config: &Config) {
+    fn tell_what_needs_a_restart(&self, config: &Config, follows_workers: bool) {
+        let mut config = config.clone();
+        if follows_workers {
+            config.workers = self.config.workers;
+            config.workers_max = config.workers_max.max(self.config.workers_max);
+        }
+        let config = &config;
         let changed = match &self.config.development {
             // It has its own.
             Some(_) => changed_host_settings(

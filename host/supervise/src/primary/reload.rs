@@ -38,6 +38,8 @@ pub(super) struct Reload {
     pub(super) is_due: bool,
     /// The next reading is that one: no other comes by itself.
     pub(super) is_by_itself: bool,
+    /// The number of workers that the reading names which is followed.
+    pub(super) workers: u16,
     /// Apps that are still loaded for the last reading; none: it is done.
     pub(super) loads: Option<BTreeSet<AppId>>,
     /// Who waits for the load of an app.
@@ -69,8 +71,8 @@ fn answer(waiting: &mut Option<LoadOutcome>, outcome: Result<(), LoadError>) {
 }
 
 impl Reload {
-    /// With nothing under way, and the end at which readings are heard. `listening`: the addresses of the start.
-    pub(super) fn new(listening: Vec<Listen>) -> (Self, mpsc::Receiver<io::Result<Reading>>) {
+    /// With nothing under way, and the end at which readings are heard; of the start: the addresses, and how many workers there are.
+    pub(super) fn new(listening: Vec<Listen>, workers: u16) -> (Self, mpsc::Receiver<io::Result<Reading>>) {
         let (readings, read) = mpsc::channel(1);
         let reload = Self {
             readings,
@@ -79,6 +81,7 @@ impl Reload {
             read_again: false,
             reader: None,
             listening,
+            workers,
             is_due: false,
             is_by_itself: false,
             loads: None,
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn who_waits_hears_of_their_own_app_once_all_workers_serve_with_it() {
-        let (mut reload, _read) = Reload::new(Vec::new());
+        let (mut reload, _read) = Reload::new(Vec::new(), 1);
         let (mut one, mut other) = (waiting(&mut reload, APP, false), waiting(&mut reload, OTHER, false));
         reload.wait_for(APP, workers(&[1, 2]));
         reload.wait_for(OTHER, workers(&[1, 2]));
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn who_asks_during_a_load_waits_for_the_next() {
-        let (mut reload, _read) = Reload::new(Vec::new());
+        let (mut reload, _read) = Reload::new(Vec::new(), 1);
         let mut next = waiting(&mut reload, APP, true);
         reload.wait_for(APP, workers(&[]));
         assert!(next.try_recv().is_err() && !reload.is_awaited(APP));
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_app_that_is_barred_hears_so_also_of_the_next_load() {
-        let (mut reload, _read) = Reload::new(Vec::new());
+        let (mut reload, _read) = Reload::new(Vec::new(), 1);
         let (mut now, mut next) = (waiting(&mut reload, APP, false), waiting(&mut reload, APP, true));
         let mut other = waiting(&mut reload, OTHER, true);
         reload.barred(APP, LoadError { file: "a".into(), reason: "b".into(), hint: String::new() });
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_app_that_goes_hears_the_end_of_the_line() {
-        let (mut reload, _read) = Reload::new(Vec::new());
+        let (mut reload, _read) = Reload::new(Vec::new(), 1);
         let mut gone = waiting(&mut reload, APP, false);
         reload.gone(APP);
         assert_eq!(gone.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));

@@ -12,15 +12,15 @@ use crate::backend::{Backend, Worker};
 impl<B: Backend> Primary<B> {
     /// Has a worker replaced, or all, one after another.
     pub(super) fn restart(&mut self, worker: Option<u16>, reply: RestartReply) {
-        let all = || self.places.iter().map(|place| place.id);
+        let all = || self.wanted().map(|place| place.id);
         let workers: Vec<WorkerId> = match worker {
             Some(number) => all().filter(|id| id.0 == number).collect(),
             None => all().collect(),
         };
         if workers.is_empty() {
+            let numbers = all().map(|id| id.0.to_string()).collect::<Vec<_>>().join(", ");
             // Who asked may have left.
-            let _ =
-                reply.send(Err(format!("there is no such worker: they have the numbers 1 to {}", self.places.len())));
+            let _ = reply.send(Err(format!("there is no such worker: they have the numbers {numbers}")));
             return;
         }
         self.restarts.ask(workers, reply);
@@ -40,9 +40,9 @@ impl<B: Backend> Primary<B> {
         self.respawn_due()
     }
 
-    /// A worker listens: the next one has its turn.
+    /// A worker listens, or has left for good: the next one has its turn.
     pub(super) fn restarted(&mut self, worker: WorkerId) {
-        self.restarts.listens(worker);
+        self.restarts.is_ready(worker);
         self.next_restart();
     }
 
@@ -55,23 +55,20 @@ impl<B: Backend> Primary<B> {
                 tracing::warn!(
                     worker = worker.0,
                     limit = "--drain-timeout",
-                    "restart: --drain-timeout is over: requests of this worker that are still in flight are broken off"
+                    "--drain-timeout is over: requests of this worker, which is to end, that are still in flight are broken off"
                 );
                 handle.stage(Stage::Stop);
             }
             (LateStep::Kill, Some(handle)) => handle.end_hung(),
             (LateStep::Stop | LateStep::Kill, None) => {}
             (LateStep::GiveUp, _) => {
-                tracing::error!(
-                    worker = worker.0,
-                    "restart: the worker does not come back, and is not waited for any longer"
-                );
+                tracing::error!(worker = worker.0, "the worker is not ready in time, and is not waited for any longer");
                 self.next_restart();
             }
         }
     }
 
-    fn next_restart(&mut self) {
+    pub(super) fn next_restart(&mut self) {
         if let Some(worker) = self.restarts.next(Instant::now() + self.config.drain_timeout) {
             let place = &mut self.places[usize::from(worker.0) - 1];
             let Some(handle) = place.handle.as_ref().filter(|_| place.running) else {

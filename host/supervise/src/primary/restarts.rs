@@ -1,4 +1,4 @@
-//! Which worker is being replaced, one after another. Pure.
+//! Which workers are being replaced, one after another; which come and which leave. Pure.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,19 +10,30 @@ use wasmhost_serve::worker::WorkerId;
 /// Restarts that may wait at once; a host has no more workers.
 const WAITING_MAX: usize = 1_024;
 
-/// What whoever asked hears: the workers that were replaced, or why none was.
+/// What whoever asked hears: the workers that were replaced, have come or have left, or why not.
 pub(super) type RestartReply = oneshot::Sender<Result<Vec<u16>, String>>;
 
-/// Workers that are to be replaced.
+/// Workers that are to be replaced, to come or to leave.
 #[derive(Default)]
 pub(super) struct Restarts {
+    /// To be replaced.
     waiting: VecDeque<WorkerId>,
-    /// The one that is being replaced, what is done next about it, and when.
-    present: Option<(WorkerId, LateStep, Instant)>,
+    underway: Vec<Underway>,
     asked: Vec<AskedRestart>,
 }
 
-/// What is done about a worker that has not been replaced in time.
+/// One that comes, leaves, or does both.
+#[derive(Debug, Clone, Copy)]
+struct Underway {
+    worker: WorkerId,
+    /// What is done next about it, and when.
+    step: LateStep,
+    due: Instant,
+    /// Until it is over, no other is replaced.
+    is_restart: bool,
+}
+
+/// What is done about a worker that is not ready in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LateStep {
     /// Its requests are broken off.
@@ -44,68 +55,123 @@ struct AskedRestart {
     reply: RestartReply,
 }
 
+impl AskedRestart {
+    fn answer(self) {
+        // Who asked may have left.
+        let _ = self.reply.send(Ok(self.workers.into_iter().map(|worker| worker.0).collect()));
+    }
+}
+
 impl Restarts {
     /// Has these workers replaced. Those that are to be already are replaced once more, if their turn has begun.
     pub(super) fn ask(&mut self, workers: Vec<WorkerId>, reply: RestartReply) {
-        self.asked.retain(|asked| !asked.reply.is_closed());
         for worker in &workers {
             if !self.waiting.contains(worker) && self.waiting.len() < WAITING_MAX {
                 self.waiting.push_back(*worker);
             }
         }
-        self.asked.push(AskedRestart { left: workers.clone(), workers, reply });
+        self.wait(workers, reply);
     }
 
-    /// The next one whose turn it is: it may finish what it has until `deadline`.
+    /// These are started at `now`.
+    pub(super) fn come(&mut self, workers: Vec<WorkerId>, now: Instant, reply: RestartReply) {
+        for worker in &workers {
+            // (One that still leaves is started when it has ended.)
+            if !self.is_underway(*worker) {
+                let (step, due) = (LateStep::GiveUp, now + GIVEN_UP_AFTER);
+                self.underway.push(Underway { worker: *worker, step, due, is_restart: false });
+            }
+        }
+        self.wait(workers, reply);
+    }
+
+    /// These leave for good, and may finish what they have until `deadline`. They are not replaced any more.
+    pub(super) fn leave(&mut self, workers: Vec<WorkerId>, deadline: Instant, reply: RestartReply) {
+        self.waiting.retain(|waiting| !workers.contains(waiting));
+        for asked in &mut self.asked {
+            asked.workers.retain(|worker| !workers.contains(worker));
+            asked.left.retain(|worker| !workers.contains(worker));
+        }
+        self.answer();
+        for worker in &workers {
+            match self.underway.iter_mut().find(|underway| underway.worker == *worker) {
+                Some(Underway { step: LateStep::Stop | LateStep::Kill, is_restart, .. }) => *is_restart = false,
+                Some(found) => *found = Underway::leaves(*worker, deadline, false),
+                None => self.underway.push(Underway::leaves(*worker, deadline, false)),
+            }
+        }
+        self.wait(workers, reply);
+    }
+
+    fn wait(&mut self, workers: Vec<WorkerId>, reply: RestartReply) {
+        self.asked.retain(|asked| !asked.reply.is_closed());
+        self.asked.push(AskedRestart { left: workers.clone(), workers, reply });
+        self.answer();
+    }
+
+    /// Whether a worker is being replaced, or is to be.
+    pub(super) fn replaces(&self, worker: WorkerId) -> bool {
+        self.waiting.contains(&worker) || self.is_underway(worker)
+    }
+
+    fn is_underway(&self, worker: WorkerId) -> bool {
+        self.underway.iter().any(|underway| underway.worker == worker)
+    }
+
+    /// The next one whose turn it is to be replaced: it may finish what it has until `deadline`.
     pub(super) fn next(&mut self, deadline: Instant) -> Option<WorkerId> {
-        if self.present.is_some() {
+        if self.underway.iter().any(|underway| underway.is_restart) {
             return None;
         }
         let worker = self.waiting.pop_front()?;
-        self.present = Some((worker, LateStep::Stop, deadline));
+        self.underway.retain(|underway| underway.worker != worker);
+        self.underway.push(Underway::leaves(worker, deadline, true));
         Some(worker)
     }
 
     /// When [`Self::is_late`] has an answer.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        self.present.map(|(.., deadline)| deadline)
+        self.underway.iter().map(|underway| underway.due).min()
     }
 
-    /// The one that has had its time by `now`, and what is done about it.
+    /// One that has had its time by `now`, and what is done about it.
     pub(super) fn is_late(&mut self, now: Instant) -> Option<(WorkerId, LateStep)> {
-        let (worker, step, _) = self.present.filter(|(.., deadline)| *deadline <= now)?;
+        let late = self.underway.iter_mut().find(|underway| underway.due <= now)?;
+        let (worker, step) = (late.worker, late.step);
         match step {
-            LateStep::Stop => self.present = Some((worker, LateStep::Kill, now + KILLED_AFTER)),
-            LateStep::Kill => self.present = Some((worker, LateStep::GiveUp, now + GIVEN_UP_AFTER)),
+            LateStep::Stop => (late.step, late.due) = (LateStep::Kill, now + KILLED_AFTER),
+            LateStep::Kill => (late.step, late.due) = (LateStep::GiveUp, now + GIVEN_UP_AFTER),
             LateStep::GiveUp => {
-                self.present = None;
+                self.underway.retain(|underway| underway.worker != worker);
                 for asked in self.asked.extract_if(.., |asked| asked.left.contains(&worker)) {
                     // Who asked may have left.
-                    let _ = asked.reply.send(Err(format!("worker {} does not come back; see the log", worker.0)));
+                    let _ = asked.reply.send(Err(format!("worker {} is not ready in time; see the log", worker.0)));
                 }
             }
         }
         Some((worker, step))
     }
 
-    /// A worker listens: it may be the one that was replaced.
-    pub(super) fn listens(&mut self, worker: WorkerId) {
-        if self.present.take_if(|(present, ..)| *present == worker).is_none() {
+    /// A worker listens, or has left for good: it may be one that was waited for.
+    pub(super) fn is_ready(&mut self, worker: WorkerId) {
+        if self.underway.extract_if(.., |underway| underway.worker == worker).next().is_none() {
             return;
         }
-        let (mut asked, mut ended) = (std::mem::take(&mut self.asked), Vec::new());
-        for (index, one) in asked.iter_mut().enumerate().rev() {
-            one.left.retain(|left| *left != worker);
-            if one.left.is_empty() {
-                ended.push(index);
-            }
+        for asked in &mut self.asked {
+            asked.left.retain(|left| *left != worker);
         }
-        for index in ended {
-            let AskedRestart { workers, reply, .. } = asked.remove(index);
-            // Who asked may have left.
-            let _ = reply.send(Ok(workers.into_iter().map(|worker| worker.0).collect()));
-        }
-        self.asked = asked;
+        self.answer();
+    }
+
+    /// Tells those who wait for nothing any more.
+    fn answer(&mut self) {
+        self.asked.extract_if(.., |asked| asked.left.is_empty()).for_each(AskedRestart::answer);
+    }
+}
+
+impl Underway {
+    fn leaves(worker: WorkerId, deadline: Instant, is_restart: bool) -> Self {
+        Self { worker, step: LateStep::Stop, due: deadline, is_restart }
     }
 }
 
@@ -124,12 +190,12 @@ mod tests {
         // Another asks for the one that waits.
         let (reply, mut one) = oneshot::channel();
         restarts.ask(vec![WorkerId(2)], reply);
-        restarts.listens(WorkerId(2));
+        restarts.is_ready(WorkerId(2));
         assert_eq!(restarts.next(deadline), None, "that was another one");
-        restarts.listens(WorkerId(1));
+        restarts.is_ready(WorkerId(1));
         assert!(all.try_recv().is_err());
         assert_eq!(restarts.next(deadline), Some(WorkerId(2)));
-        restarts.listens(WorkerId(2));
+        restarts.is_ready(WorkerId(2));
         assert_eq!((all.try_recv(), one.try_recv()), (Ok(Ok(vec![1, 2])), Ok(Ok(vec![2]))));
         assert_eq!(restarts.next(deadline), None);
     }
@@ -152,5 +218,42 @@ mod tests {
         assert_eq!(restarts.is_late(later), Some((WorkerId(1), LateStep::GiveUp)));
         assert!(hears.try_recv().is_ok_and(|told| told.is_err()));
         assert_eq!((restarts.due_at(), restarts.next(later)), (None, None));
+    }
+
+    #[test]
+    fn workers_that_leave_for_good_do_so_at_once_and_are_not_replaced_any_more() {
+        let (now, mut restarts) = (Instant::now(), Restarts::default());
+        let asked = |restarts: &mut Restarts, workers: &[u16]| {
+            let (reply, hears) = oneshot::channel();
+            restarts.ask(workers.iter().copied().map(WorkerId).collect(), reply);
+            hears
+        };
+        let (mut all, mut gone) = (asked(&mut restarts, &[1, 2, 3]), asked(&mut restarts, &[3]));
+        assert_eq!(restarts.next(now), Some(WorkerId(1)));
+        let (reply, mut left) = oneshot::channel();
+        restarts.leave(vec![WorkerId(1), WorkerId(3)], now, reply);
+        assert_eq!(gone.try_recv(), Ok(Ok(vec![])), "none is left that could be replaced");
+        assert_eq!(restarts.next(now), Some(WorkerId(2)), "no other is waited for");
+        restarts.is_ready(WorkerId(1));
+        assert!(left.try_recv().is_err());
+        restarts.is_ready(WorkerId(2));
+        restarts.is_ready(WorkerId(3));
+        assert_eq!((all.try_recv(), left.try_recv()), (Ok(Ok(vec![2])), Ok(Ok(vec![1, 3]))));
+        assert_eq!((restarts.due_at(), restarts.next(now)), (None, None));
+    }
+
+    #[test]
+    fn one_that_comes_back_while_it_leaves_is_waited_for_and_one_that_does_not_come_is_given_up() {
+        let (now, mut restarts) = (Instant::now(), Restarts::default());
+        let (reply, mut left) = oneshot::channel();
+        restarts.leave(vec![WorkerId(2)], now, reply);
+        let (reply, mut came) = oneshot::channel();
+        restarts.come(vec![WorkerId(2), WorkerId(3)], now, reply);
+        assert_eq!(restarts.is_late(now), Some((WorkerId(2), LateStep::Stop)), "its time goes on");
+        restarts.is_ready(WorkerId(2));
+        assert_eq!(left.try_recv(), Ok(Ok(vec![2])));
+        assert_eq!(restarts.is_late(now + GIVEN_UP_AFTER), Some((WorkerId(3), LateStep::GiveUp)));
+        assert!(came.try_recv().is_ok_and(|told| told.is_err()));
+        assert_eq!(restarts.due_at(), None);
     }
 }

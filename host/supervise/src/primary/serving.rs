@@ -76,7 +76,7 @@ impl<B: Backend> Primary<B> {
     /// A worker has no memory for an instance of an app. The memory is that of all workers, of all groups.
     pub(super) fn on_lack_of_memory(&self, worker: WorkerId, app: AppId) {
         // One who asked a moment ago may have it by now.
-        let is_short = self.backend.host().memory_bytes.load(Relaxed) > self.config.limits.memory_total_bytes / 2;
+        let is_short = self.backend.host().memory.get() > self.config.limits.memory_total_bytes / 2;
         if !is_short || !self.serves(worker, app) {
             return;
         }
@@ -271,9 +271,8 @@ impl<B: Backend> Primary<B> {
         };
         for (division, table) in self.divisions.iter_mut().zip(tables).rev() {
             division.table = table;
-            for handle in self.places[division.places.clone()].iter().filter_map(|place| place.handle.as_ref()) {
-                handle.table(&division.table);
-            }
+            let places = division.places.iter().filter_map(|place| self.places.get(*place));
+            places.filter_map(|place| place.handle.as_ref()).for_each(|handle| handle.table(&division.table));
         }
         let told = self.unpublished.published(began.elapsed());
         self.tell(told);
@@ -326,6 +325,7 @@ impl<B: Backend> Primary<B> {
             revision: revision.map_or(0, |revision| revision.number),
             revisions: record.revisions().into_iter().map(|(number, state)| (number, state.name())).collect(),
             loads: record.times_loaded(),
+            since: None,
             stores: app.grants.stores.iter().map(|grant| (grant.name.clone(), grant.store.clone())).collect(),
             databases: app.grants.databases.iter().map(|grant| (grant.name.clone(), grant.database.clone())).collect(),
             behind: record.behind().map(|worker| worker.0).collect(),

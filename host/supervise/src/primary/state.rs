@@ -28,6 +28,7 @@ use super::unpublished::Unpublished;
 use super::watching::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
+use crate::crashes::Crashes;
 use crate::events::HostEvent;
 use crate::host_status::HostStatus;
 use crate::kept::KeptForApps;
@@ -66,19 +67,25 @@ pub(super) struct Primary<B: Backend> {
     pub(super) groups_drain: bool,
     pub(super) service_manager: ServiceManager,
     pub(super) restarts: Restarts,
+    /// When it is looked which workers have reached a limit.
+    pub(super) retires_at: Instant,
     /// New revisions of apps that are watched.
     pub(super) watches: Watches,
     /// Workers that are given new revisions one after another.
     pub(super) swaps: Swaps<Tell<B::Guest>>,
     /// The files that `--watch` looks at.
     pub(super) watched_files: WatchedFiles,
+    /// Where bundles about faults are left.
+    pub(super) crashes: Option<Crashes>,
 }
 
 impl<B: Backend> Primary<B> {
     /// Starts the worker at `index`.
     pub(super) fn start(&mut self, index: usize) -> Result<(), PrimaryError> {
+        let beginning = self.beginning(&self.places[index]);
         let place = &mut self.places[index];
         let division = &self.divisions[place.division];
+        place.beginning = Some(beginning);
         place.leaves = false;
         place.heart.take();
         place.liveness.take();
@@ -106,6 +113,11 @@ impl<B: Backend> Primary<B> {
         let id = place.id;
         self.note(&HostEvent::Fork(self.of_worker(id)));
         Ok(())
+    }
+
+    /// The places where a worker is or shall be.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &Place<B>> {
+        self.places.iter().filter(|place| place.is_wanted)
     }
 
     /// Tells these workers, and all that are yet to start, whether to go on.

@@ -27,8 +27,8 @@ use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
 use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient, Permit};
 use wasmhost_serve::worker::{
-    Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, Stage, Supply, WorkerEvent,
-    WorkerSetup, orders, thread,
+    Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, SentReport, Stage, Supply,
+    WorkerEvent, WorkerSetup, orders, thread,
 };
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
@@ -150,7 +150,7 @@ fn load(
     let trial = Trial {
         sandbox: Sandbox::new(config, 1, Ticker::start()?, services),
         among_others: config.source.is_some(),
-        budget: budget(config, &host.memory_bytes, &own.memory_bytes),
+        budget: budget(config, &host.memory, &own.memory),
         pulse: &own.pulse,
     };
     let loaded = artifact.and_then(|artifact| {
@@ -620,7 +620,16 @@ impl Events for EventWire {
             WorkerEvent::Asleep(_, app) => FromWorker::Asleep(app),
             WorkerEvent::LacksMemory(_, app) => FromWorker::LacksMemory(app),
             WorkerEvent::FellBack(_, app, revision) => FromWorker::FellBack(app, revision),
-            WorkerEvent::Fault(_, app, fault) => FromWorker::Fault(app, fault),
+            WorkerEvent::Fault(_, app, fault, report) => {
+                let report = report.and_then(|report| match report {
+                    // Without memory or a descriptor for it there is no bundle.
+                    SentReport::Here(report) => SentReport::sealed(&report).ok(),
+                    SentReport::Sealed(report) => Some(report),
+                });
+                let report: Vec<_> = report.iter().map(|report| (Descriptor::Report, report.as_fd())).collect();
+                let _ = self.0.send(&FromWorker::Fault(app, fault), &report).await;
+                return;
+            }
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),
             WorkerEvent::Forward(_, group, socket) => {
                 // One that cannot be sent is closed, and the request that waits for it gets 503.

@@ -20,7 +20,7 @@ use wasmhost_confine::spawner::{Attended, End, Spawner};
 use wasmhost_serve::clients::Client;
 use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, INBOX_MAX};
-use wasmhost_serve::worker::{Exit, RevisionTag, Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{Exit, RevisionTag, SentReport, Stage, WorkerEvent, WorkerId};
 
 use super::forwarded;
 use super::protocol::{FromWorker, ToWorker};
@@ -301,7 +301,10 @@ async fn attend(
                 Ok(Some((FromWorker::Asleep(app), _))) => WorkerEvent::Asleep(id, app),
                 Ok(Some((FromWorker::LacksMemory(app), _))) => WorkerEvent::LacksMemory(id, app),
                 Ok(Some((FromWorker::FellBack(app, revision), _))) => WorkerEvent::FellBack(id, app, revision),
-                Ok(Some((FromWorker::Fault(app, fault), _))) => WorkerEvent::Fault(id, app, fault),
+                Ok(Some((FromWorker::Fault(app, fault), mut descriptors))) => {
+                    let report = descriptors.take(Descriptor::Report).ok().map(SentReport::Sealed);
+                    WorkerEvent::Fault(id, app, fault, report)
+                }
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
                 Ok(Some((FromWorker::Behind(app), _))) => WorkerEvent::Behind(id, app),
                 Ok(Some((FromWorker::Forward(group), mut descriptors))) => match descriptors.take(Descriptor::Socket) {

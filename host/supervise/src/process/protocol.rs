@@ -98,7 +98,7 @@ pub(super) enum FromWorker {
     LacksMemory(AppId),
     /// This revision of an app faulted again and again, and what the worker had before is served again.
     FellBack(AppId, u64),
-    /// An instance of an app was given up.
+    /// An instance of an app was given up. With a report, if one is wanted.
     Fault(AppId, InstanceFault),
     /// A worker of this group is to be given this connection. With its socket.
     Forward(String),

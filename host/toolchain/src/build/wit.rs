@@ -38,10 +38,12 @@ const PACKAGES_OF_0_3: &[File] = packages![
     "sockets-0.3.wit",
 ];
 
-/// Stores of keys and values, which no world of ours imports, and a project's own may.
-const KEYVALUE: [File; 2] = [
+/// What no world of ours imports, and a project's own may.
+const MORE: [File; 4] = [
+    ("deps/config.wit", include_str!("../../../../wit/config.wit")),
     ("deps/keyvalue-draft.wit", include_str!("../../../../wit/keyvalue-draft.wit")),
     ("deps/keyvalue-draft2.wit", include_str!("../../../../wit/keyvalue-draft2.wit")),
+    ("deps/keyvalue-entries.wit", include_str!("../../../../wit/keyvalue-entries.wit")),
 ];
 
 /// Version of the packages of 0.2.
@@ -103,7 +105,7 @@ pub fn write_version(wasi: WasiVersion, version: &str, folder: &Path) -> Result<
 /// Writes the packages alone, for a world that is in `folder` already.
 pub(super) fn write_packages(wasi: WasiVersion, version: &str, folder: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder.join("deps")).map_err(Error::io("write", folder))?;
-    for (name, text) in files(wasi).1.iter().chain(&KEYVALUE) {
+    for (name, text) in files(wasi).1.iter().chain(&MORE) {
         let file = folder.join(name);
         std::fs::write(&file, in_version(text, version)).map_err(Error::io("write", &file))?;
     }
@@ -165,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn a_world_may_import_stores_of_both_versions() -> Result<(), Box<dyn std::error::Error>> {
-        let own = "package a:b; world mine { include wasi:http/proxy@0.2.12; include wasi:keyvalue/imports@0.2.0-draft; include wasi:keyvalue/imports@0.2.0-draft2; }";
+    fn a_world_may_import_stores_and_configuration() -> Result<(), Box<dyn std::error::Error>> {
+        let own = "package a:b; world mine { include wasi:http/proxy@0.2.12; include wasi:keyvalue/imports@0.2.0-draft; include wasi:keyvalue/imports@0.2.0-draft2; import wasi:config/store@0.2.0-rc.1; import wasmhost:keyvalue/entries@0.1.0; }";
         let folder = tempfile::tempdir()?;
         write_packages(WasiVersion::P2, HANDLER_VERSION, folder.path())?;
         std::fs::write(folder.path().join("own.wit"), own)?;
@@ -176,6 +178,9 @@ mod tests {
         let imports = resolve.worlds[world].imports.keys().map(|key| resolve.name_world_key(key)).collect::<Vec<_>>();
         for version in ["0.2.0-draft", "0.2.0-draft2"] {
             assert!(imports.contains(&format!("wasi:keyvalue/atomics@{version}")), "{imports:?}");
+        }
+        for more in ["wasi:config/store@0.2.0-rc.1", "wasmhost:keyvalue/entries@0.1.0"] {
+            assert!(imports.contains(&more.to_owned()), "{imports:?}");
         }
         Ok(())
     }

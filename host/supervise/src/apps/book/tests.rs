@@ -211,7 +211,7 @@ fn a_reload_serves_those_that_have_the_app_and_a_failed_one_keeps_the_old_settin
     book.reload(APP, Some(app("changed")));
     let outcome = load(&mut book, code("second"), now);
     assert!(
-        matches!(&outcome, Outcome::Served(Served { to, has_new_settings: true, is_reload: true }) if *to == [ONE, TWO]),
+        matches!(&outcome, Outcome::Served(Served { to, has_new_settings: true, is_reload: true, .. }) if *to == [ONE, TWO]),
         "{outcome:?}"
     );
     let record = book.get(APP).expect("it is there");
@@ -355,7 +355,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn never_too_many_run_and_no_wish_is_lost(steps in prop::collection::vec(step(), 0..200), has_cache in any::<bool>()) {
-        let mut book = Book::<&'static str>::new(has_cache);
+        let mut book = Book::<&'static str>::new(has_cache, false);
         let mut look_ups = VecDeque::<(AppId, Arc<App>)>::new();
         for number in 0..6 {
             book.add(AppId(number), app("any"));
