@@ -101,7 +101,7 @@ fn a_new_component_that_does_not_answer_the_probe_as_it_should_is_not_served() -
                 "/status?code=503 failed: the answer had the status 503, and 200-399",
             ),
             (&["--probe", "/trap"], "/trap failed: the guest faulted: "),
-            (&["--probe", "/hello", "--probe-body", "Hello, World!"], "has no `Hello, World!` in it"),
+            (&["--probe", "/count", "--probe-body", "Hello, World!"], "has no `Hello, World!` in it"),
             (&["--probe", "/sleep?ms=60000", "--probe-timeout", "200ms"], "the answer was not there after 200ms"),
             (&["--probe", "/stream?chunks=1000&bytes=1&ms=100", "--probe-timeout", "300ms"], "not there after 300ms"),
             (&["--probe", "/trap-after-head", "--probe-status", "200"], " failed: "),
