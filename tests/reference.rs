@@ -121,11 +121,16 @@ fn every_flag_is_listed_with_its_default_and_variable() -> TestResult {
         let name = other.get_name();
         let own = |argument: &Arg| {
             let in_serve = argument.get_long().is_some_and(|flag| flags.contains(flag));
-            name != "dev" || !in_serve || argument.get_id() == "drain-timeout"
+            let repeats_none = ["dev", "replay"].contains(&name);
+            !repeats_none || !in_serve || (name == "dev" && argument.get_id() == "drain-timeout")
         };
         let rows = rows(other, own);
         if !rows.is_empty() {
-            let more = if name == "dev" { "All flags of serving, and these:\n\n" } else { "" };
+            let more = match name {
+                "dev" => "All flags of serving, and these:\n\n",
+                "replay" => "The flags of limits, grants and outgoing requests that apps have, and these:\n\n",
+                _ => "",
+            };
             let _ = write!(text, "\n### `wasmhost {name}`\n\n{more}{HEAD}{rows}");
         }
         for part in other.get_subcommands() {

@@ -235,9 +235,13 @@ fn run_ps(args: &PsArgs) -> ExitCode {
 }
 
 fn run_top(args: &TopArgs) -> ExitCode {
-    match top::run(args, &mut std::io::stdout().lock()) {
+    // (Not locked: a thread that panics gives the terminal back, too.)
+    match top::run(args, &mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error, &error.hint()),
+        Err(error) => {
+            let ended = failed(&error, &error.hint());
+            if matches!(error, hosts::HostCommandError::Usage(_)) { ExitCode::from(USAGE) } else { ended }
+        }
     }
 }
 

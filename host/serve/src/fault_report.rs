@@ -16,7 +16,7 @@ use self::hiding::FieldValue;
 pub(crate) use self::hiding::Hiding;
 
 /// Reports of an app on a worker in a second: the guest that faults at each request cannot have the CPU for them.
-pub(crate) const REPORTS_PER_SECOND: u64 = 2;
+pub(crate) const REPORTS_PER_SECOND: u64 = 10;
 /// Most bytes of what is said of the fault.
 const DETAIL_BYTES_MAX: usize = 4 * 1024;
 

@@ -64,6 +64,9 @@ pub(crate) enum HostCommandError {
     /// What it answered cannot be printed.
     #[error("standard output: {0}")]
     Output(std::io::Error),
+    /// A flag has a wrong value: this is wrong with it.
+    #[error("{0}")]
+    Usage(String),
     /// There is no screen to show it on.
     #[error("standard output is no terminal that a screen can be shown on: {0}")]
     NoScreen(String),
@@ -81,6 +84,7 @@ impl HostCommandError {
             Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
             Self::Strange(_) => "see its log",
             Self::Output(_) => "see where it is written to",
+            Self::Usage(_) => "the command's `--help` has its flags with units and defaults",
             Self::NoScreen(_) => "`wasmhost top --json` prints a sample for programs, `wasmhost status` what hosts do; in a terminal, see its TERM",
         }
         .to_owned()

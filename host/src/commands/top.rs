@@ -14,24 +14,37 @@ mod texts;
 mod view;
 
 use std::io::Write;
+use std::time::Duration;
 
 use wasmhost_config::cli::TopArgs;
+use wasmhost_config::parse_duration;
 use wasmhost_supervise::control::client::FoundHost;
 
 use super::hosts::{HostCommandError, all, chosen};
+use super::plain::plain;
 
 /// Shows hosts until somebody ends it; with `--json` prints to `out`.
 ///
 /// # Errors
 /// When there is no such host, it gives no answer, or is gone for too long; or there is no terminal.
 pub(crate) fn run(args: &TopArgs, out: &mut dyn Write) -> Result<(), HostCommandError> {
-    let name = args.host.as_deref();
+    let (name, interval) = (args.host.as_deref(), interval(&args.interval)?);
     if args.json {
-        return json::run(hosts(name)?, args.interval, args.follow, out);
+        return json::run(hosts(name)?, interval, args.follow, out);
     }
     // First what can be mended at once.
-    let look = terminal::look(args.interval)?;
+    let look = terminal::look(interval)?;
     screen::run(hosts(name)?, name, look)
+}
+
+/// Shortest and longest time between two samples.
+const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3_600)];
+
+fn interval(text: &str) -> Result<Duration, HostCommandError> {
+    let wrong = |reason: &str| HostCommandError::Usage(format!("`--interval {}`: {reason}", plain(text)));
+    let interval = parse_duration(text).map_err(|reason| wrong(&reason))?;
+    let [shortest, longest] = INTERVALS;
+    if (shortest..=longest).contains(&interval) { Ok(interval) } else { Err(wrong("must be from 100ms to 1h")) }
 }
 
 /// The host of this name, or all.

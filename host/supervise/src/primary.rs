@@ -171,6 +171,8 @@ async fn run_on<B: Backend>(
     if let Some(socket) = bootstrap.listen_for_commands()? {
         tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
     }
+    // Before anything is loaded, so that no change is missed.
+    let (watched_files, mut files) = WatchedFiles::start(&config).map_err(system("start a thread"))?;
     let (has_cache, keeps_revisions) = (config.compilation.cache_dir().is_some(), config.development.is_none());
     let (mut apps, mut done) = Apps::new(&config.apps, has_cache, keeps_revisions);
     let only = if is_single(&config) { apps.book.iter().next().map(|(id, _)| id) } else { None };
@@ -208,7 +210,6 @@ async fn run_on<B: Backend>(
     let acceptors = Acceptors::new(doors.collect());
     let divisions = make_divisions(groups, &places, (&backend, &apps), &config, &admission)?;
     let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
-    let (watched_files, mut files) = WatchedFiles::start(&config).map_err(system("start a thread"))?;
     let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers);
     let mut primary = Primary {
         backend,

@@ -107,6 +107,11 @@ impl Common {
         }
     }
 
+    /// Whether the primary has been told all.
+    pub(crate) fn is_told(&self) -> bool {
+        self.notices.borrow().is_empty()
+    }
+
     /// A shared instance begins to run something, or has come to rest.
     pub(super) fn note_busy(&self, is: bool) {
         let busy = self.busy_shared.get();

@@ -294,6 +294,8 @@ async fn serve(
             && crew.open.get() == 0
             && worker.tasks.get() == 0
             && common.is_at_rest()
+            // The last fault, for example.
+            && common.is_told()
         {
             break Exit::Voluntary;
         }

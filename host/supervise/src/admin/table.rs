@@ -213,8 +213,8 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
 ];
 
 fn crash_bundles(host_status: &HostStatus) -> Labelled {
-    let counts = host_status.crashes().map(CrashCounts::each).into_iter().flatten();
-    counts.map(|(outcome, count)| (Cow::Borrowed(outcome), count)).collect()
+    let counts = host_status.crashes().map_or_else(|| CrashCounts::default().each(), CrashCounts::each);
+    counts.into_iter().map(|(outcome, count)| (Cow::Borrowed(outcome), count)).collect()
 }
 
 fn of_stores(host_status: &HostStatus, figure: fn(StoreUsage, StoreLimits) -> u64) -> Labelled {
