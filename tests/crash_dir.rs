@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded};
 use crate::support::server::{signal, within};
 use crate::support::wat::{More, component_of};
-use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, run};
+use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, message, run};
 
 /// CPU time far below the wall clock's limits, as in `recovery`.
 const LIMITS: &str = "limits.cpu = \"200ms\"\nlimits.request-timeout = \"1500ms\"";
@@ -476,8 +476,11 @@ fn a_reload_names_the_settings_of_bundles_that_need_a_restart() -> TestResult {
     // A deterministic app is replayed as it was.
     folder.write(&file("thread", "", &[app("a", "faults.wasm", "*", "deterministic = 7")]))?;
     server.signal("HUP");
-    eventually("the new settings hold", || {
-        ask(server.address, "a.test", "/trap");
+    let is_done = |record: &serde_json::Value| message(record) == "reload: done";
+    eventually("the new settings hold", || server.records(is_done).len() == 2);
+    // (The same fault leaves one bundle in a minute.)
+    ask(server.address, "a.test", "/trap");
+    eventually("there is a bundle", || {
         bundles(&folder.path().join("crashes")).iter().any(|bundle| read(bundle)["settings"]["deterministic"] == "7")
     });
     Ok(())
