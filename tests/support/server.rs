@@ -82,8 +82,6 @@ pub fn prepared(mut command: Command) -> Command {
     command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
     // Hosts of tests are in nobody's list.
     command.env("WASMHOST_CONTROL", "off");
-    // What clients of tests call the host.
-    command.env("WASMHOST_ADMIN_HOST", "test");
     if let Some(kind) = kind_of_all() {
         command.env("WASMHOST_WORKER_KIND", kind);
     }
@@ -103,6 +101,9 @@ fn in_a_group(component: &str) -> PathBuf {
     std::fs::write(&file, text).expect("a file of settings");
     file
 }
+
+/// The variable of --admin-host.
+const ADMIN_HOST: &str = "WASMHOST_ADMIN_HOST";
 
 impl Server {
     /// Serves `component` (a name for [`guest`]) on a free port with two workers, an admin page and a JSON log; `flags`
@@ -143,6 +144,10 @@ impl Server {
 
     #[track_caller]
     fn spawn_within(ceiling: Duration, mut command: Command) -> Self {
+        if command.get_envs().all(|(name, _)| name != ADMIN_HOST) {
+            // What clients of tests call the host.
+            command.env(ADMIN_HOST, "test");
+        }
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("stderr is piped");
