@@ -89,6 +89,8 @@ fn a_command_follows_events_and_ends_with_the_host() -> TestResult {
     let shown = run(asks(&["events"]));
     assert_eq!(shown.code, Some(0), "{}", shown.stderr);
     assert!(shown.stdout.lines().any(|line| line.contains("Z  listening    worker=2")), "{}", shown.stdout);
+    // (When it is loaded, nothing more happens by itself.)
+    assert_eq!(ask_until_loaded(server.address, "one.test", "/status?code=201").status, 201);
     let last = events(&server).len();
     let after = run(asks(&["events", "--json", "--after", &(last - 1).to_string()]));
     assert_eq!(after.stdout.lines().count(), 1, "{}", after.stdout);
