@@ -9,8 +9,8 @@ const TOKEN = 'wasmhost-token';
 const THEME = 'wasmhost-theme';
 const KINDS = {
   fault: { title: 'Faults', events: ['fault'] },
-  worker: { title: 'Workers', events: ['fork', 'online', 'listening', 'disconnect', 'exit', 'respawn'] },
-  reload: { title: 'Reloads', events: ['reload'] },
+  worker: { title: 'Workers', events: ['fork', 'online', 'listening', 'disconnect', 'exit', 'respawn', 'scale', 'retire'] },
+  reload: { title: 'Reloads', events: ['reload', 'rollback', 'promote'] },
   app: { title: 'Apps', events: ['app'] },
   other: { title: 'Host', events: [] },
 };
@@ -282,7 +282,7 @@ function summary(event) {
   if (event.worker !== undefined) of.push(`worker ${event.worker}`);
   if (event.group !== undefined) of.push(`group ${event.group}`);
   if (event.app !== undefined) of.push(event.app);
-  for (const name of ['fault', 'state', 'phase', 'cause', 'error', 'detail']) if (event[name] !== undefined) of.push(String(event[name]).split('\n')[0]);
+  for (const name of ['fault', 'state', 'phase', 'cause', 'reason', 'error', 'detail']) if (event[name] !== undefined) of.push(String(event[name]).split('\n')[0]);
   if (event.names) of.push(event.names.join(', '));
   return of.join(' · ');
 }
