@@ -109,7 +109,9 @@ impl AdminAccess {
     pub fn is_asked_as(&self, authority: &str) -> bool {
         let Ok(parsed) = authority.parse::<Authority>() else { return false };
         let host = parsed.host();
-        if authority.contains('@') {
+        // (The parser lets names of users and of ports through.)
+        let port = authority.strip_prefix(host).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+        if !port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit())) {
             return false;
         }
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
