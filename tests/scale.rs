@@ -54,7 +54,7 @@ fn no_request_on_new_or_kept_connections_fails_while_the_number_of_workers_chang
         })?;
         assert!(answered > 100, "{kind}: {answered}");
         // What those that left have counted is still counted, and that they take no connections is no alarm.
-        assert_eq!(samples(&server, "wasmhost_worker_responses_total").iter().sum::<u64>(), answered, "{kind}");
+        assert_eq!(samples(&server, "wasmhost_responses_total").iter().sum::<u64>(), answered, "{kind}");
         assert_eq!(samples(&server, "wasmhost_worker_up"), [1, 1], "{kind}");
         assert!(
             server.records(|record| message(record) == "exit" && record["voluntary"] == false).is_empty(),
