@@ -117,6 +117,7 @@ mod table;
 mod tidy;
 mod tls;
 mod tls_workers;
+mod upgrade;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

@@ -14,4 +14,5 @@ pub(crate) mod logs;
 pub(crate) mod new;
 pub(crate) mod plain;
 pub(crate) mod serve;
+pub(crate) mod upgrade;
 pub(crate) mod wit;

@@ -19,6 +19,7 @@ mod serve;
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
     DrainArgs, EventsArgs, HostArgs, LogsArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    UpgradeArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
@@ -100,6 +101,8 @@ such host.")]
     Scale(ScaleArgs),
     /// Have a host that runs tell balancers to send it no more requests, while it goes on serving.
     Drain(DrainArgs),
+    /// Replace a host that runs by a new process, such as of a new version of wasmhost, without refusing a connection.
+    Upgrade(UpgradeArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
     /// Run a schedule of a host that runs, now.

@@ -19,6 +19,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
@@ -27,7 +28,7 @@ use wasmhost_base::panics::{caught, guarded};
 use wasmhost_serve::listener::{AcceptPause, Listener};
 use wasmhost_serve::worker::inbox::Accepted;
 
-pub(crate) use self::answers::{AdminAnswer, page};
+pub(crate) use self::answers::{AdminAnswer, page, switch_to};
 use crate::host_status::HostStatus;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
@@ -40,6 +41,9 @@ const CONTROL_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Time of one that follows events; then whoever follows asks again for those after the last that it has.
 const FOLLOWING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
+/// Where an upgrade of the program is asked for.
+const UPGRADE: &str = "/upgrade";
+
 /// After a panic in its own loop the page begins anew, in so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,9 @@ pub(crate) type LaterAnswer = Pin<Box<dyn Future<Output = AdminAnswer>>>;
 pub(crate) trait Commands: 'static {
     /// What a POST to this path commands; none: nothing.
     fn command(&self, path: &str, host_status: &Arc<HostStatus>) -> Option<LaterAnswer>;
+
+    /// An upgrade of the program, which goes on over this connection.
+    fn upgrade(&self, upgraded: OnUpgrade) -> LaterAnswer;
 }
 
 /// What is answered: the state of the host, and, on the control socket, commands.
@@ -138,13 +145,18 @@ async fn connection(
     asked: Rc<Cell<bool>>,
     deadline: Rc<Cell<Instant>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         asked.set(true);
         wasmhost_base::inject::arm(request.headers());
         let (answerer, deadline) = (Rc::clone(&answerer), Rc::clone(&deadline));
         async move {
             let commands = answerer.commands.as_ref().filter(|_| request.method() == Method::POST);
-            let command = commands.and_then(|commands| commands.command(request.uri().path(), &answerer.host_status));
+            let command = commands.and_then(|commands| match request.uri().path() {
+                UPGRADE if request.headers().contains_key(header::UPGRADE) => {
+                    Some(commands.upgrade(hyper::upgrade::on(&mut request)))
+                }
+                path => commands.command(path, &answerer.host_status),
+            });
             let response = match command {
                 Some(command) => guarded(Box::pin(command)).await,
                 None => caught(|| answer(&request, &answerer.host_status, &deadline)),
@@ -162,7 +174,8 @@ async fn connection(
             http.serve_connection(TokioIo::new(tokio::net::TcpStream::from_std(stream)?), service).await?
         }
         Accepted::Unix(stream) => {
-            http.serve_connection(TokioIo::new(tokio::net::UnixStream::from_std(stream)?), service).await?
+            let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
+            http.serve_connection(stream, service).with_upgrades().await?
         }
     }
     Ok(())

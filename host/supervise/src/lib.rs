@@ -22,3 +22,4 @@ pub mod shutdown;
 mod stores;
 pub mod supervisor;
 mod threads;
+pub mod upgrade;
