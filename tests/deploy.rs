@@ -46,6 +46,10 @@ fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
     for names in [&["wasmhost.service", "wasmhost.socket"][..], &edge] {
         let dir = tempfile::tempdir()?;
         let files = units(dir.path(), names)?;
+        let drop_in = dir.path().join("wasmhost.service.d");
+        fs::create_dir(&drop_in)?;
+        let upgrade = deployed("upgrade.conf")?.replace("/usr/local/bin/wasmhost", env!("CARGO_BIN_EXE_wasmhost"));
+        fs::write(drop_in.join("upgrade.conf"), &upgrade)?;
         let verify = || {
             let mut command = Command::new("systemd-analyze");
             command.arg("verify").args(&files);
@@ -56,6 +60,8 @@ fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
         // A mistake would be found.
         fs::write(&files[0], fs::read_to_string(&files[0])?.replace("ProtectHome=", "ProtectHouse="))?;
         assert!(verify().1.contains("ProtectHouse"), "{:?}", verify());
+        fs::write(drop_in.join("upgrade.conf"), upgrade.replace("NotifyAccess=", "NotifyAxis="))?;
+        assert!(verify().1.contains("NotifyAxis"), "{:?}", verify());
     }
     Ok(())
 }

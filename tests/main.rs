@@ -123,6 +123,7 @@ mod tidy;
 mod tls;
 mod tls_workers;
 mod top;
+mod upgrade;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

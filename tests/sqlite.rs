@@ -20,6 +20,7 @@ use crate::support::{
     Connection, Response, Server, TestResult, command, eventually, facility, get, guest, message, request, run,
 };
 use crate::table::{FIRST_START_CEILING, build, copy};
+use crate::upgrade::Upgraded;
 
 /// The programs, and the paths by which each asks.
 const SPIN_2_AND_3: &str = "sqlite-spin-2";
@@ -491,4 +492,30 @@ fn a_file_that_is_damaged_is_named_in_the_log_and_not_to_the_guest() -> TestResu
 
 fn told_of(server: &Server, steps: &Value) -> Value {
     told(&post(server, "/2", steps)).swap_remove(0)
+}
+
+#[test(needs(Toolchains))]
+fn rows_are_there_after_upgrades_of_the_host_and_no_statement_fails() -> TestResult {
+    for kind in KINDS {
+        let data = private()?;
+        // (Compiled here, the first time.)
+        drop(self::serve(SPIN_4, data.path(), kind, &[]));
+        let mut serve = command();
+        serve.arg(component(SPIN_4)).args(["--listen", "127.0.0.1:0", "--workers", "2", "--worker-kind", kind]);
+        serve.arg("--data-dir").arg(data.path()).args(["--sqlite", "default", "--log-format", "json"]);
+        let host = Upgraded::spawn(serve)?;
+        let execute = |text: &str| {
+            let steps = json!([sql(text)]).to_string();
+            told(&request(host.place, "POST", "/", steps.as_bytes()))
+        };
+        execute("CREATE TABLE n (n INTEGER)");
+        thread::scope(|scope| -> TestResult {
+            let inserts = scope.spawn(|| (0..100).for_each(|n| drop(execute(&format!("INSERT INTO n VALUES ({n})")))));
+            host.upgraded(&[]);
+            host.upgraded(&[]);
+            inserts.join().map_err(|_| "a statement failed".into())
+        })?;
+        assert_eq!(value(&execute("SELECT count(*) FROM n")[0]), 100, "{kind}");
+    }
+    Ok(())
 }

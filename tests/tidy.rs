@@ -169,7 +169,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/host_status.rs", &["crashes", "databases", "events", "schedules", "shutdown::Phase", "stores"]),
     ("supervise/src/replay.rs", &[]),
     ("supervise/src/admin", &["apps::book::AppState", "crashes::CrashCounts", "events", "host_status", "schedules"]),
-    ("supervise/src/control", &["admin", "host_status", "schedules"]),
+    ("supervise/src/control", &["admin", "host_status", "schedules", "upgrade"]),
     ("supervise/src/service_manager.rs", &[]),
     ("supervise/src/stores.rs", &[]),
     ("supervise/src/kept.rs", &["databases", "stores"]),
@@ -184,7 +184,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 14] = [
+const SPEAK_HYPER: [&str; 16] = [
     "acme/src/client.rs",
     "serve/src/http/forward.rs",
     "serve/src/http/forward/connections.rs",
@@ -200,6 +200,9 @@ const SPEAK_HYPER: [&str; 14] = [
     "serve/src/http2/streams.rs",
     "supervise/src/admin.rs",
     "supervise/src/control/client.rs",
+    "supervise/src/control/server.rs",
+    "supervise/src/upgrade/command.rs",
+    "supervise/src/upgrade/handing_over.rs",
 ];
 
 /// Longer files have a second idea in them.

@@ -17,4 +17,5 @@ pub(crate) mod replay;
 pub(crate) mod revisions;
 pub(crate) mod serve;
 pub(crate) mod top;
+pub(crate) mod upgrade;
 pub(crate) mod wit;

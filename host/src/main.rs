@@ -15,7 +15,7 @@ use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
     BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, LogsArgs, NewArgs,
-    Parsed, PsArgs, ReplayArgs, ServeArgs, TopArgs, WitArgs, parse,
+    Parsed, PsArgs, ReplayArgs, ServeArgs, TopArgs, UpgradeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -24,12 +24,13 @@ use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost_sandbox::{capabilities, look_up};
 use wasmhost_serve::listener::keep_handed_over;
 use wasmhost_sqlite::DatabaseProcessError;
-use wasmhost_supervise::primary::{Bootstrap, Ended};
+use wasmhost_supervise::primary::{Beginnings, Bootstrap, Ended};
 use wasmhost_supervise::process::{WorkerProcessError, run_child};
+use wasmhost_supervise::upgrade::{Predecessor, StartedWith};
 
 use crate::commands::{
     build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, logs, new,
-    replay, revisions, serve, top, wit,
+    replay, revisions, serve, top, upgrade, wit,
 };
 use crate::exit::{FAILED, FAULTED, USAGE};
 
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Promote(args)), .. } => of_host(revisions::promote(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
+            Cli { command: Some(Command::Upgrade(args)), .. } => run_upgrade(&args),
             Cli { command: Some(Command::Drain(args)), .. } => of_host(hosts::drain(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
             Cli { command: Some(Command::Schedule(args)), .. } => of_host(hosts::schedule(&args)),
@@ -90,12 +92,22 @@ fn record_no_back_traces() {
 }
 
 fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
+    let predecessor = match Predecessor::at_stdin() {
+        Ok(predecessor) => predecessor,
+        Err(error) => return failed(&error, "`wasmhost upgrade` starts such processes itself"),
+    };
+    let line = predecessor.as_ref().and_then(|predecessor| predecessor.line().ok());
+    // The host that runs passes it on to the command.
+    let tell_failure = |reason: &str| line.iter().for_each(|line| Predecessor::tell_failure(line, reason));
     let settings = match settings(args, build, LogFormat::Text, mistakes) {
         Ok(settings) => settings,
-        Err(mistakes) => return wrong_usage(&mistakes),
+        Err(mistakes) => {
+            tell_failure(&mistakes.join("; "));
+            return wrong_usage(&mistakes);
+        }
     };
     let log = log::start(settings.log);
-    let bootstrap = Bootstrap::prepare(settings);
+    let bootstrap = Bootstrap::prepare(settings, Beginnings { started: StartedWith::note(), predecessor });
     // From here on there may be threads.
     let guard = log.begin();
     let ended = bootstrap.and_then(serve::run);
@@ -104,7 +116,10 @@ fn run_serve(args: &ServeArgs, mistakes: Vec<String>) -> ExitCode {
     match ended {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(FAILED),
-        Err(error) => failed(&error, error.hint()),
+        Err(error) => {
+            tell_failure(&error.to_string());
+            failed(&error, error.hint())
+        }
     }
 }
 
@@ -267,6 +282,17 @@ fn of_host(outcome: Result<hosts::HostShown, hosts::HostCommandError>) -> ExitCo
             // What failed is in it.
             let _ = print(text.as_bytes());
             ExitCode::from(FAILED)
+        }
+        Err(error) => failed(&error, &error.hint()),
+    }
+}
+
+fn run_upgrade(args: &UpgradeArgs) -> ExitCode {
+    match upgrade::run(args) {
+        Ok(text) => print(text.as_bytes()),
+        Err(error @ upgrade::UpgradeCommandError::Usage(_)) => {
+            failed(&error, &error.hint());
+            ExitCode::from(USAGE)
         }
         Err(error) => failed(&error, &error.hint()),
     }

@@ -97,6 +97,19 @@ pub fn dies_at_start(_: u16) -> bool {
     false
 }
 
+/// Whether a host cannot open what it keeps: with `WASMHOST_INJECT=no-data` in the environment.
+#[cfg(feature = "fault-injection")]
+pub fn cannot_open_data() -> bool {
+    std::env::var_os("WASMHOST_INJECT").is_some_and(|what| what == "no-data")
+}
+
+/// It can.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub fn cannot_open_data() -> bool {
+    false
+}
+
 /// Panics where `point` is armed.
 #[cfg(feature = "fault-injection")]
 #[expect(clippy::panic, reason = "what is tested is a panic of the host")]

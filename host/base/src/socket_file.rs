@@ -29,6 +29,11 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino(), made: metadata.created().ok() })
     }
 
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes the file, if the same one still stands at its path: another host may have put its own socket there since.
     pub fn remove(&self) {
         if Self::at(&self.path).is_ok_and(|now| now == *self) {

@@ -41,6 +41,8 @@ pub enum Descriptor {
     Stdout,
     /// Its standard error.
     Stderr,
+    /// A program's file.
+    Program,
     /// A file of checked machine code.
     Code,
     /// The file of what a worker shows.
@@ -187,6 +189,32 @@ pub fn send(end: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[Sent<'
 /// `WouldBlock` when nothing has come; when it is no such message.
 pub fn receive<M: DeserializeOwned>(end: BorrowedFd<'_>) -> io::Result<Option<(M, Descriptors)>> {
     read(receive_now(end))
+}
+
+/// Passes an end of a pair on a stream socket, with a single byte.
+///
+/// # Errors
+/// What the system says.
+pub fn pass_end(stream: BorrowedFd<'_>, end: BorrowedFd<'_>) -> io::Result<()> {
+    send_now(stream, &[0], &[end])
+}
+
+/// The end that [`pass_end`] passes.
+///
+/// # Errors
+/// `WouldBlock` when nothing has come; when something else comes, or the end of the stream.
+pub fn passed_end(stream: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let bytes = &mut [IoSliceMut::new(&mut byte)];
+    rustix::net::recvmsg(stream, bytes, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut rights = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+        _ => None,
+    });
+    let end = rights.next().and_then(|mut rights| rights.next());
+    end.ok_or_else(|| io::Error::other("no end of a line has come"))
 }
 
 /// The bytes of a message that names its descriptors, and these.

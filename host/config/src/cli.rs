@@ -20,7 +20,7 @@ mod serve;
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
     DrainArgs, EventsArgs, HostArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScaleArgs,
-    ScheduleArgs, ScheduleCommand, StopArgs, TopArgs,
+    ScheduleArgs, ScheduleCommand, StopArgs, TopArgs, UpgradeArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
@@ -108,6 +108,8 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Scale(ScaleArgs),
     /// Have a host that runs tell balancers to send it no more requests, while it goes on serving.
     Drain(DrainArgs),
+    /// Replace a host that runs by a new process, such as of a new version of wasmhost, without refusing a connection.
+    Upgrade(UpgradeArgs),
     /// Have a host that runs finish its requests and end.
     Stop(StopArgs),
     /// Run a schedule of a host that runs, now.

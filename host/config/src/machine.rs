@@ -171,7 +171,8 @@ fn cgroups_up_from(top: &Path, path: &str, files: &CgroupFiles) -> Vec<CgroupMem
 /// Whether a service manager handed a socket to this very process (`sd_listen_fds(3)`).
 fn has_inherited_socket() -> bool {
     let own = std::process::id().to_string();
-    std::env::var("LISTEN_PID").is_ok_and(|pid| pid == own)
+    // (A host that takes over from one to which sockets were handed over gets them from it.)
+    (std::env::var("LISTEN_PID").is_ok_and(|pid| pid == own) || std::env::var_os("WASMHOST_TAKES_OVER").is_some())
         && std::env::var("LISTEN_FDS").is_ok_and(|count| count != "0")
 }
 

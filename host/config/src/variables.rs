@@ -8,12 +8,13 @@ const PREFIX: &str = "WASMHOST_";
 
 /// Those that are no settings: which component and which file, `wasmhost dev`'s flag, and what the host's own processes and
 /// its tests say to each other.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "WASMHOST_COMPONENT",
     "WASMHOST_CONFIG",
     "WASMHOST_RELEASE",
     "WASMHOST_COMPILE_CHILD",
     "WASMHOST_COMPILE_TIER",
+    "WASMHOST_TAKES_OVER",
     "WASMHOST_WRITE_DOCUMENTS",
 ];
 

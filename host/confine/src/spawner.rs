@@ -135,8 +135,17 @@ fn compiler(bounds: &Compilation, confine: Confine, streams: Streams) -> Command
 /// What the spawner is asked for. With [`Descriptor::Answer`], the end of a line of its own on which it answers.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToSpawner {
-    /// These files are the primary's, and may be removed. Said once, before anything else.
-    Own(Vec<SocketFile>),
+    /// These files are the primary's, and may be removed; and `later`, once it has them. Said once, before anything else.
+    Own {
+        files: Vec<SocketFile>,
+        later: Vec<SocketFile>,
+    },
+    /// The primary has the later ones from now on.
+    TakesOver,
+    /// This file is another host's from now on.
+    LeaveSocket(SocketFile),
+    /// This file of the primary's is to be removed.
+    RemoveSocket(SocketFile),
     /// Start this: a worker with [`Descriptor::Line`], a compiler with its three standard streams.
     Start(Program),
     /// Open the component of the app of this name, as the reading of this number named it; `look_up`: and find its code in
@@ -216,17 +225,17 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the spawner, and gives it the settings and the files of `sockets`, which it may remove. To be called before
-    /// this process confines itself.
+    /// Starts the spawner, and gives it the settings and the files of `sockets`, which it may remove; those of `later` after
+    /// [`Self::takes_over`]. To be called before this process confines itself.
     ///
     /// # Errors
     /// When the system has no process, sockets or memory to give.
-    pub fn start(settings: &Settings, sockets: Vec<SocketFile>) -> io::Result<Self> {
+    pub fn start(settings: &Settings, sockets: Vec<SocketFile>, later: Vec<SocketFile>) -> io::Result<Self> {
         let (line, theirs) = wire::pair()?;
         let spawner = Self { line, process: own_program("spawner").stdin(theirs).spawn()? };
         SealedSettings::new(settings)?.send(spawner.line.as_fd(), None)?;
         // The first messages of a new line have room.
-        wire::send(spawner.line.as_fd(), &ToSpawner::Own(sockets), &[])?;
+        wire::send(spawner.line.as_fd(), &ToSpawner::Own { files: sockets, later }, &[])?;
         Ok(spawner)
     }
 
@@ -292,6 +301,36 @@ impl Spawner {
                 (Descriptor::Stderr, stderr.as_fd()),
             ],
         )
+    }
+
+    /// The files of sockets that another host has handed over are this host's from now on.
+    pub fn takes_over(&self) {
+        self.say(&ToSpawner::TakesOver);
+    }
+
+    /// Another host has this file of a socket from now on, and this one does not remove it.
+    pub fn leave_socket(&self, file: &SocketFile) {
+        self.say(&ToSpawner::LeaveSocket(file.clone()));
+    }
+
+    /// Removes one file of a socket of this host.
+    pub fn remove_socket(&self, file: &SocketFile) {
+        self.say(&ToSpawner::RemoveSocket(file.clone()));
+    }
+
+    /// Says what has no answer.
+    fn say(&self, what: &ToSpawner) {
+        let began = Instant::now();
+        loop {
+            match wire::send(self.line.as_fd(), what, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && began.elapsed() < ANSWER_WITHIN => {
+                    // What comes of the wait, the next try tells.
+                    let _ = wait_for(&self.line, PollFlags::OUT, ANSWER_WITHIN);
+                }
+                // Without a spawner nobody removes files.
+                Ok(()) | Err(_) => return,
+            }
+        }
     }
 
     /// Removes the files of the Unix sockets that this host has bound. True when that is done.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use wasmhost_base::log::{DEV, EarlyLog};
 use wasmhost_config::{App, Config, Confine, Development, Listen, Source, Tier};
 use wasmhost_confine::spawner::Settings;
-use wasmhost_supervise::primary::{Bootstrap, Ended};
+use wasmhost_supervise::primary::{Beginnings, Bootstrap, Ended};
 
 use self::builders::{Builders, check_count, end_builds, set_stage};
 use self::error::DevError;
@@ -85,7 +85,7 @@ pub(crate) fn run(mut settings: Settings, release: bool, log: EarlyLog) -> Resul
     if matches!(&developed, Developed::All(apps, _) if apps.iter().all(|app| app.project.as_os_str().is_empty())) {
         tracing::warn!(target: DEV, "no app of the file has a `project`, so nothing is built; `wasmhost dev .` builds the project in this folder");
     }
-    let bootstrap = Bootstrap::prepare(settings);
+    let bootstrap = Bootstrap::prepare(settings, Beginnings::default());
     // From here on there may be threads.
     let _log = log.begin();
     let bootstrap = bootstrap?;

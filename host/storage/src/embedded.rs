@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,9 +55,14 @@ pub fn system_clock() -> u64 {
 /// The stores of this process. Clones are the same stores.
 #[derive(Clone)]
 pub struct Embedded {
+    /// Empty until this process has the file; then it answers `Unavailable`.
+    opened: Arc<OnceLock<OpenedStores>>,
+    patience: Duration,
+}
+
+struct OpenedStores {
     shared: Arc<SharedStores>,
     orders: SyncSender<Order>,
-    patience: Duration,
 }
 
 /// The thread of the stores, which ends when the last [`Embedded`] is gone.
@@ -88,17 +93,49 @@ impl Embedded {
         stores: Vec<(String, StoreQuota)>,
         options: StoreOptions,
     ) -> Result<(Self, Closing), OpenError> {
-        let cache_bytes = options.cache_bytes;
-        Self::start_over(Engine::open_file(file, cache_bytes)?, stores, options)
+        let embedded = Self::unopened(options.patience);
+        let closing = embedded.open(file, stores, options)?;
+        Ok((embedded, closing))
     }
 
+    /// Stores whose file another process still has: until [`Self::open`] they answer `Unavailable`. `patience`: how long a
+    /// caller waits for an answer.
+    pub fn unopened(patience: Duration) -> Self {
+        Self { opened: Arc::default(), patience }
+    }
+
+    /// Takes the file, for this and its clones, as [`Self::start`] does. To be called once.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; `InUse` also where this was called before.
+    pub fn open(
+        &self,
+        file: StoreFile,
+        stores: Vec<(String, StoreQuota)>,
+        options: StoreOptions,
+    ) -> Result<Closing, OpenError> {
+        let cache_bytes = options.cache_bytes;
+        self.open_over(Engine::open_file(file, cache_bytes)?, stores, options.clock)
+    }
+
+    #[cfg(test)]
     pub(crate) fn start_over(
         engine: Engine,
         stores: Vec<(String, StoreQuota)>,
         options: StoreOptions,
     ) -> Result<(Self, Closing), OpenError> {
+        let embedded = Self::unopened(options.patience);
+        let closing = embedded.open_over(engine, stores, options.clock)?;
+        Ok((embedded, closing))
+    }
+
+    fn open_over(
+        &self,
+        engine: Engine,
+        stores: Vec<(String, StoreQuota)>,
+        clock: WallClock,
+    ) -> Result<Closing, OpenError> {
         check_names(&stores)?;
-        let StoreOptions { patience, clock, .. } = options;
         let file = engine.path().to_path_buf();
         let grants = RwLock::new(HashMap::new());
         let shared = Arc::new(SharedStores {
@@ -114,9 +151,15 @@ impl Embedded {
         })?;
         let (orders, receiver) = sync_channel(QUEUE_MAX);
         let committer = Committer::new(Arc::clone(&shared), receiver);
+        if self.opened.set(OpenedStores { shared, orders }).is_err() {
+            return Err(OpenError::InUse { file });
+        }
         let thread = std::thread::Builder::new().name("stores".to_owned()).spawn(move || committer.run());
-        let thread = thread.map_err(|source| OpenError::Io { file, source })?;
-        Ok((Self { shared, orders, patience }, Closing(thread)))
+        thread.map(Closing).map_err(|source| OpenError::Io { file, source })
+    }
+
+    fn opened(&self) -> Result<&OpenedStores, StoreError> {
+        self.opened.get().ok_or(StoreError::Unavailable)
     }
 
     /// From now on these stores may be asked, and no others, as after a reload. What others hold stays in the file.
@@ -137,7 +180,7 @@ impl Embedded {
     /// Closes the file when what waits is done, whoever still has a clone of this: from then on it answers `Unavailable`.
     pub fn close(&self) {
         // Without room, the file is closed when the process ends, and the next start looks at it for longer.
-        let _ = self.orders.try_send(Order::Close);
+        let _ = self.order(Order::Close);
     }
 
     /// Answers an operation that changes nothing, at once: it waits for no writer, but blocks for as long as the disk takes to
@@ -146,13 +189,14 @@ impl Embedded {
     /// # Errors
     /// As [`KeyValue::perform`].
     pub fn look(&self, store: &str, operation: &Operation) -> Answered {
+        let OpenedStores { shared, .. } = self.opened()?;
         let store = self.granted(store)?;
         operation.check(&store.quota)?;
-        let now = (self.shared.clock)();
-        let told = self.shared.engine.read(|reading| answer(reading, store.place(), operation, now));
+        let now = (shared.clock)();
+        let told = shared.engine.read(|reading| answer(reading, store.place(), operation, now));
         if matches!(told, Err(StoreError::Damaged { .. } | StoreError::Io { .. })) {
             // If there is no room, whoever writes next meets the same error.
-            let _ = self.orders.try_send(Order::Look);
+            let _ = self.order(Order::Look);
         }
         told
     }
@@ -162,16 +206,16 @@ impl Embedded {
     /// # Errors
     /// `Damaged`, `Io`, `Busy`, `Unavailable`.
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
-        self.shared.engine.read(names)
+        self.opened()?.shared.engine.read(names)
     }
 
     /// What a store that may be asked holds, as of the last transaction. Does not wait for the disk.
     pub fn usage_known(&self, store: &str) -> Option<StoreUsage> {
-        self.shared.granted(store).map(|store| store.usage())
+        self.opened.get()?.shared.granted(store).map(|store| store.usage())
     }
 
     fn granted(&self, name: &str) -> Result<Arc<Granted>, StoreError> {
-        self.shared.granted(name).ok_or_else(|| StoreError::NoSuchStore { name: name.to_owned() })
+        self.opened()?.shared.granted(name).ok_or_else(|| StoreError::NoSuchStore { name: name.to_owned() })
     }
 
     /// Queues an operation that changes something.
@@ -180,7 +224,8 @@ impl Embedded {
         operation.check(&store.quota)?;
         let bytes = operation.bytes();
         let (asked, wait) = ask(true);
-        let (shared, queued) = (&self.shared, Queued { store, operation, bytes, asked });
+        let OpenedStores { shared, orders } = self.opened()?;
+        let queued = Queued { store, operation, bytes, asked };
         // Counted first, so that several threads do not take the same room; a refusal gives it back.
         let of_store = queued.store.waiting.fetch_add(1, Relaxed);
         let bytes_of_store = queued.store.waiting_bytes.fetch_add(bytes, Relaxed);
@@ -193,23 +238,16 @@ impl Embedded {
             queued.leave(shared);
             return Err(StoreError::Busy);
         }
-        self.orders.try_send(Order::Operate(queued)).map(|()| wait).map_err(|error| match error {
+        orders.try_send(Order::Operate(queued)).map(|()| wait).map_err(|error| match error {
             TrySendError::Full(order) => {
-                self.take_back(order);
+                take_back(order, shared);
                 StoreError::Busy
             }
             TrySendError::Disconnected(order) => {
-                self.take_back(order);
+                take_back(order, shared);
                 StoreError::Unavailable
             }
         })
-    }
-
-    /// An order that was not taken.
-    fn take_back(&self, order: Order) {
-        if let Order::Operate(queued) = order {
-            queued.leave(&self.shared);
-        }
     }
 
     /// Carries out an operation that changes something.
@@ -219,7 +257,7 @@ impl Embedded {
     }
 
     fn order(&self, order: Order) -> Result<(), StoreError> {
-        self.orders.try_send(order).map_err(|error| match error {
+        self.opened()?.orders.try_send(order).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => StoreError::Unavailable,
         })
@@ -229,6 +267,13 @@ impl Embedded {
 impl KeyValue for Embedded {
     async fn perform(&self, store: &str, operation: Operation) -> Answered {
         if operation.changes() { self.change(store, operation).await } else { self.look(store, &operation) }
+    }
+}
+
+/// An order that was not taken.
+fn take_back(order: Order, shared: &SharedStores) {
+    if let Order::Operate(queued) = order {
+        queued.leave(shared);
     }
 }
 

@@ -24,6 +24,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
@@ -34,7 +35,7 @@ use wasmhost_serve::metrics::AdminRefusal;
 use wasmhost_serve::worker::Peer;
 use wasmhost_serve::worker::inbox::Accepted;
 
-pub(crate) use self::answers::{AdminAnswer, page};
+pub(crate) use self::answers::{AdminAnswer, page, switch_to};
 use self::dashboard::Dashboard;
 use self::gate::Door;
 use self::routes::{FoundRoute, RouteAccess, RouteAsks};
@@ -54,6 +55,8 @@ const FOLLOWING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// How often the log tells of refused requests, for each reason.
 const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
+/// Where an upgrade of the program is asked for.
+const UPGRADE: &str = "/upgrade";
 
 /// After a panic in its own loop the page begins anew, in so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(1);
@@ -65,6 +68,9 @@ pub(crate) type LaterAnswer = Pin<Box<dyn Future<Output = AdminAnswer>>>;
 pub(crate) trait Commands: 'static {
     /// Carries one out, and answers when that has ended.
     fn command(&self, command: AdminCommand, host_status: &Arc<HostStatus>) -> LaterAnswer;
+
+    /// An upgrade of the program, which goes on over this connection.
+    fn upgrade(&self, upgraded: OnUpgrade) -> LaterAnswer;
 }
 
 /// What a POST commands.
@@ -336,12 +342,21 @@ async fn connection(
     asked: Rc<Cell<bool>>,
     deadline: Rc<Cell<Instant>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         asked.set(true);
         wasmhost_base::inject::arm(request.headers());
         let (answerer, deadline) = (Rc::clone(&answerer), Rc::clone(&deadline));
         async move {
-            let answered = guarded(Box::pin(answerer.answer(request, peer, &deadline))).await;
+            let is_upgrade = answerer.door == Door::Control
+                && request.method() == Method::POST
+                && request.uri().path() == UPGRADE
+                && request.headers().contains_key(header::UPGRADE);
+            let answered = if is_upgrade {
+                let upgrade = answerer.commands.upgrade(hyper::upgrade::on(&mut request));
+                guarded(Box::pin(upgrade)).await
+            } else {
+                guarded(Box::pin(answerer.answer(request, peer, &deadline))).await
+            };
             let mut answer = answered.unwrap_or_else(|_| {
                 page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
             });
@@ -357,7 +372,8 @@ async fn connection(
             http.serve_connection(TokioIo::new(tokio::net::TcpStream::from_std(stream)?), service).await?
         }
         Accepted::Unix(stream) => {
-            http.serve_connection(TokioIo::new(tokio::net::UnixStream::from_std(stream)?), service).await?
+            let stream = TokioIo::new(tokio::net::UnixStream::from_std(stream)?);
+            http.serve_connection(stream, service).with_upgrades().await?
         }
     }
     Ok(())

@@ -91,12 +91,14 @@ pub(crate) struct DatabasesEnd {
 }
 
 impl DatabasesEnd {
-    /// Has the process close its files, and waits for that.
-    pub(crate) async fn wait(self) {
+    /// Has the process close its files, and waits for that. False: they are not closed in time.
+    pub(crate) async fn wait(self) -> bool {
         self.owner.ends.notify_one();
-        if tokio::time::timeout(CLOSED_WITHIN, self.kept).await.is_err() {
+        let is_closed = tokio::time::timeout(CLOSED_WITHIN, self.kept).await.is_ok();
+        if !is_closed {
             tracing::debug!("the databases were not closed in time; what they have confirmed is in their logs");
         }
+        is_closed
     }
 }
 

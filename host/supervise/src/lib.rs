@@ -24,3 +24,4 @@ pub mod shutdown;
 mod stores;
 pub mod supervisor;
 mod threads;
+pub mod upgrade;

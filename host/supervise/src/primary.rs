@@ -5,6 +5,7 @@ mod acceptors;
 mod acme;
 mod addresses;
 mod bootstrap;
+mod data;
 mod dispatch;
 mod division;
 mod ears;
@@ -29,8 +30,10 @@ mod scheduled;
 mod scheduling;
 mod serving;
 mod state;
+mod succession;
 mod swaps;
 mod unpublished;
+mod upgrades;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -52,8 +55,9 @@ use wasmhost_serve::worker::inbox::{Admission, PerClient};
 use wasmhost_serve::worker::{Stage, WorkerEvent, WorkerId};
 
 use self::acceptors::{Acceptors, Door};
-pub use self::bootstrap::Bootstrap;
+pub use self::bootstrap::{Beginnings, Bootstrap};
 use self::bootstrap::{authority, forwarded_connections, max_connections, per_client};
+use self::data::HostData;
 use self::dispatch::{HeldConnection, Rest, next_connection};
 use self::division::{Division, FRONT};
 use self::ears::{DueTask, DueTimes, Ears, Heard};
@@ -68,21 +72,22 @@ pub use self::reload::{DevOrder, LoadOutcome};
 use self::restarts::Restarts;
 use self::scheduling::Scheduling;
 use self::state::Primary;
+use self::succession::{Succession, SuccessionToBe};
 use self::swaps::Swaps;
 use self::unpublished::Unpublished;
+use self::upgrades::{Upgrades, wait_for_successor};
 use self::watching::Watches;
-use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
-use crate::control::{self, Control, ControlOrder};
+use crate::control::{self, ControlOrder};
 use crate::crashes::{Crashes, CrashesEnd};
-use crate::databases::{DatabaseOwner, DatabasesEnd};
+use crate::databases::DatabaseOwner;
 use crate::host_status::{HostStatus, WorkerRow, is_single};
 use crate::kept::KeptForApps;
 use crate::process::Processes;
 use crate::service_manager::ServiceState;
 use crate::shutdown::{Phase, Request, Signals};
-use crate::stores::{StoreOwner, StoresEnd};
+use crate::stores::{StoreOwner, StoresBeginning};
 use crate::supervisor::BEAT;
 use crate::threads::Threads;
 
@@ -131,12 +136,9 @@ async fn run_on<B: Backend>(
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
     service_manager.starts(config.compilation.timeout);
-    let started = bootstrap
-        .stores
-        .take()
-        .map(|(file, commands)| StoreOwner::start(file, commands, &config.apps, &config.stores))
-        .transpose()?;
-    let (stores, stores_end) = started.unzip();
+    let stores = bootstrap.stores.take();
+    let stores = stores.map(|(file, commands)| StoreOwner::prepare(file, commands, &config.apps, &config.stores));
+    let (stores, stores_beginning) = stores.transpose()?.unzip();
     let data_dir = config.data_dir.clone().filter(|_| has_databases(&config, capabilities()));
     let kept = KeptForApps { stores, databases: data_dir.map(|data_dir| DatabaseOwner::new(data_dir, &config.apps)) };
     let backend = B::new(&config, &spawner, &bootstrap.confinement, &kept).map_err(system("make ready for workers"))?;
@@ -153,23 +155,29 @@ async fn run_on<B: Backend>(
     if let Some(stores) = &kept.stores {
         host_status.show_stores(stores.view());
     }
-    let databases_end = kept.databases.as_ref().map(|databases| {
+    if let Some(databases) = &kept.databases {
         host_status.show_databases(databases.view());
-        databases.start(Arc::clone(&spawner), host_status.host)
-    });
+    }
     let (crashes, crashes_end) = Crashes::start(&config.crashes).map_err(system("start a thread"))?.unzip();
     if let Some(crashes) = &crashes {
         host_status.show_crashes(crashes.counts());
     }
-    // From here on the admin page answers, however long the component takes to load.
     let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
-    let control = Control::new(commander);
+    let succession = bootstrap.succession.take().map(SuccessionToBe::listen).transpose()?;
+    let mut upgrades = Upgrades::new(bootstrap.started.take(), succession, commander);
+    upgrades.note_stores(stores_beginning.as_ref().and_then(StoresBeginning::commands), &config);
+    // From here on the admin page answers, however long the component takes to load.
     if let Some(admin) = bootstrap.listen_for_admin()? {
         tracing::info!(target: log::START, "admin page on {}", admin.address());
-        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&host_status), control.clone()));
+        upgrades.serve_admin(admin, &config, &host_status);
     }
     if let Some(socket) = bootstrap.listen_for_commands()? {
-        tokio::task::spawn_local(admin::serve_commands(socket, Arc::clone(&host_status), control));
+        upgrades.serve_commands(socket, &host_status);
+    }
+    let mut data = HostData::new(stores_beginning);
+    if upgrades.succession.is_none() {
+        // (Else another host still has it.)
+        data.open(&kept, &spawner, host_status.host)?;
     }
     // Before anything is loaded, so that no change is missed.
     let (watched_files, mut files) = WatchedFiles::start(&config).map_err(system("start a thread"))?;
@@ -234,6 +242,8 @@ async fn run_on<B: Backend>(
         host_status,
         config,
         service_manager,
+        upgrades,
+        data,
         restarts: Restarts::default(),
         retires_at: Instant::now(),
         watches: Watches::default(),
@@ -250,7 +260,9 @@ async fn run_on<B: Backend>(
     primary.show_all();
     primary.show_certificates();
     let watched = Arc::clone(&primary.spawner);
+    let predecessor = primary.upgrades.succession.as_ref().map(Succession::line);
     let ears = Ears {
+        predecessor,
         workers: &mut heard,
         orders: &mut orders,
         commands: &mut commands,
@@ -266,11 +278,14 @@ async fn run_on<B: Backend>(
     primary.end_runs(&mut runs).await;
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
+    primary.upgrades.end().await;
+    let (data, lets_go) = (std::mem::take(&mut primary.data), primary.upgrades.let_go());
+    let service_manager = std::mem::take(&mut primary.service_manager);
     drop(primary);
-    if let Some(end) = databases_end {
-        DatabasesEnd::wait(end).await;
+    let is_closed = data.close().await;
+    if let Some(lets_go) = lets_go {
+        wait_for_successor(lets_go, service_manager, is_closed).await?;
     }
-    stores_end.into_iter().for_each(StoresEnd::wait);
     crashes_end.into_iter().for_each(CrashesEnd::wait);
     ended
 }
@@ -372,6 +387,12 @@ impl<B: Backend> Primary<B> {
             }
             if draining && rest.is_none() {
                 self.drain_groups();
+            } else if !draining {
+                self.resume();
+                if !announced && self.takes_over_now() {
+                    announced = true;
+                    self.take_over(addresses)?;
+                }
             }
             if draining && self.places.iter().all(|place| !place.running) {
                 tracing::info!("all workers have ended");
@@ -427,6 +448,7 @@ impl<B: Backend> Primary<B> {
                         Heard::Command(_) => "wasmhost stop",
                         _ => "SIGHUP",
                     };
+                    self.upgrades.stop();
                     deadline = Some(self.stop_accepting(signal));
                     // What waits at a socket that was handed over stays there, for whoever is handed it next.
                     acceptors.leave_handed_over();
@@ -438,7 +460,7 @@ impl<B: Backend> Primary<B> {
                         self.caught_up(*worker, None);
                     }
                     self.on_event(event, draining)?;
-                    if !announced && !draining && self.has_begun() {
+                    if !announced && !draining && self.upgrades.succession.is_none() && self.has_begun() {
                         announced = true;
                         self.announce(addresses);
                     }
@@ -454,6 +476,23 @@ impl<B: Backend> Primary<B> {
                 }
                 Heard::Command(ControlOrder::Restart { worker, ended }) if announced && !draining => {
                     self.restart(worker, ended);
+                }
+                Heard::Command(ControlOrder::Upgrade(offered)) if announced && !draining => {
+                    self.offer(&acceptors, offered);
+                }
+                Heard::Command(ControlOrder::Yield { failed, agrees }) if announced && !draining => {
+                    self.yield_to(&failed, agrees);
+                }
+                Heard::Command(ControlOrder::Leave(departure)) if announced && !draining => {
+                    deadline = Some(self.leave_to(departure, &mut acceptors));
+                    rest = Some(Rest::new(self.config.drain_timeout));
+                }
+                Heard::Predecessor(word) => {
+                    if !self.on_predecessor(word, &mut ears.predecessor)? {
+                        // It goes on, and this host ends. With --balance kernel, workers may have connections.
+                        deadline = Some(self.stop_accepting("the host that runs goes on"));
+                        rest = Some(Rest::new(self.config.drain_timeout));
+                    }
                 }
                 Heard::Command(ControlOrder::Scale { workers, group, ended }) if announced && !draining => {
                     self.scale_for(workers, group.as_deref(), ended);
@@ -477,6 +516,10 @@ impl<B: Backend> Primary<B> {
                     | ControlOrder::RollBack { .. }
                     | ControlOrder::Restart { .. }
                     | ControlOrder::Scale { .. }
+                    | ControlOrder::Upgrade(_)
+                    | ControlOrder::Yield { .. }
+                    | ControlOrder::Leave(_)
+                    | ControlOrder::UpgradeFailed
                     | ControlOrder::RunSchedule { .. },
                 ) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
@@ -518,7 +561,8 @@ impl<B: Backend> Primary<B> {
     /// What the host is doing; none while it starts.
     fn service_state(&self, announced: bool, draining: bool) -> Option<ServiceState> {
         if draining {
-            return Some(ServiceState::Stopping(self.config.drain_timeout));
+            // (Of a host that another one takes the place of, the service goes on.)
+            return (!self.upgrades.has_left()).then_some(ServiceState::Stopping(self.config.drain_timeout));
         }
         let loads = |app| self.apps.book.get(app).is_some_and(|record| !record.is_at_rest());
         let is_loading = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
@@ -534,7 +578,10 @@ impl<B: Backend> Primary<B> {
             (DueTask::Respawn, self.respawns.keys().next().copied()),
             (DueTask::Beat, beat),
             (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
-            (DueTask::Schedules, self.scheduling.look_at().filter(|_| end_of_drain.is_none())),
+            (
+                DueTask::Schedules,
+                self.scheduling.look_at().filter(|_| end_of_drain.is_none() && !self.upgrades.rests()),
+            ),
             (DueTask::ServiceManager, self.service_manager.due_at()),
             (DueTask::Retire, self.retire_at().filter(|_| announced && end_of_drain.is_none())),
             (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
@@ -562,7 +609,11 @@ impl<B: Backend> Primary<B> {
             Ok(true) => {
                 acceptors.close();
                 *held = None;
-                self.drain_workers();
+                if self.upgrades.has_left() {
+                    self.leave_workers();
+                } else {
+                    self.drain_workers();
+                }
                 return Ok(None);
             }
             Ok(false) => {}
@@ -591,8 +642,7 @@ impl<B: Backend> Primary<B> {
         self.follow_schedules();
         if !self.config.acme().is_empty() {
             // The authority asks this host for proof: not before it listens.
-            let (spawner, changed) = (Arc::clone(&self.spawner), Rc::clone(&self.acme_changed));
-            tokio::task::spawn_local(acme::keep(spawner, self.host_status.host, changed));
+            self.keep_certificates();
         }
     }
 
@@ -630,7 +680,7 @@ impl<B: Backend> Primary<B> {
     /// Those of groups finish when nobody forwards requests to them any more.
     fn drain_groups(&mut self) {
         let is_front = |place: &&Place<B>| place.division == FRONT;
-        if self.stage == Stage::Drain
+        if matches!(self.stage, Stage::Drain | Stage::Leave)
             && self.places.iter().filter(is_front).all(|place| !place.running)
             && !std::mem::replace(&mut self.groups_drain, true)
         {

@@ -12,6 +12,10 @@ use rustix::time::{ClockId, clock_gettime};
 /// When a message that the manager had no room for is sent again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How often, and after which pause, the manager is told of another main process, if it has no room for messages.
+const HAND_OVER_TRIES: u32 = 50;
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(10);
+
 /// What a start or a stop may take beyond the times that the settings give it.
 const SLACK: Duration = Duration::from_secs(30);
 
@@ -35,6 +39,8 @@ pub(crate) struct ServiceManager {
     told: Option<ServiceState>,
     /// When to tell again what could not be told.
     again_at: Option<Instant>,
+    /// Another host is the service's main process, from which alone the manager hears.
+    is_silent: bool,
 }
 
 impl ServiceManager {
@@ -56,6 +62,29 @@ impl ServiceManager {
         Self { socket: Some(socket), watchdog: period.map(|period| (period, Instant::now())), ..Self::default() }
     }
 
+    /// Says nothing until [`Self::is_main`].
+    pub(crate) fn be_silent(&mut self) {
+        self.is_silent = true;
+    }
+
+    /// The manager hears from this process from now on.
+    pub(crate) fn is_main(&mut self) {
+        if std::mem::take(&mut self.is_silent) {
+            self.told = None;
+        }
+    }
+
+    /// Tells the manager that this process is the main one of the service, and nothing more after that.
+    pub(crate) fn hands_over(&mut self, pid: u32) {
+        for _ in 0..HAND_OVER_TRIES {
+            if self.send(&format!("MAINPID={pid}")) {
+                break;
+            }
+            std::thread::sleep(HAND_OVER_PAUSE);
+        }
+        *self = Self::default();
+    }
+
     /// The start may take so long: a component may have to be compiled.
     pub(crate) fn starts(&mut self, within: Duration) {
         self.send(&format!("STATUS=loading\n{}", extend(within)));
@@ -63,7 +92,11 @@ impl ServiceManager {
 
     /// Tells what the host is doing, once.
     pub(crate) fn tell(&mut self, state: ServiceState) {
-        if self.socket.is_none() || self.told == Some(state) || self.again_at.is_some_and(|at| Instant::now() < at) {
+        if self.socket.is_none()
+            || self.is_silent
+            || self.told == Some(state)
+            || self.again_at.is_some_and(|at| Instant::now() < at)
+        {
             return;
         }
         let is_told = self.send(&message(state, monotonic_us()));
@@ -89,7 +122,7 @@ impl ServiceManager {
 
     /// Whether the manager took it.
     fn send(&mut self, message: &str) -> bool {
-        let Some(socket) = &self.socket else { return true };
+        let Some(socket) = self.socket.as_ref().filter(|_| !self.is_silent) else { return true };
         match socket.send(message.as_bytes()) {
             Ok(_) => true,
             Err(error) if !is_gone(&error) => false,

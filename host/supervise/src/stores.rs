@@ -134,29 +134,65 @@ pub(crate) struct StoresEnd {
     thread: JoinHandle<()>,
 }
 
-impl StoreOwner {
-    /// Takes the file for this process, which checks all of it, connects to servers, and begins to answer.
+/// The stores of a host whose file is not open yet: another host may still have it.
+pub(crate) struct StoresBeginning {
+    file: StoreFile,
+    commands: Option<UnixListener>,
+    asked: mpsc::Receiver<StoreLine>,
+    server_lines: Vec<RedisLine>,
+    owned: OwnedStores,
+    granted: Arc<RwLock<StoreGrants>>,
+}
+
+impl StoresBeginning {
+    /// Takes the file for this process, which checks all of it, and begins to answer, also `wasmhost kv`.
     ///
     /// # Errors
-    /// When the file cannot be used, or a server as it is described; or the system has no thread to give.
-    pub(crate) fn start(
+    /// When the file cannot be used, or the system has no thread to give.
+    pub(crate) fn begin(self) -> Result<StoresEnd, OpenError> {
+        let Self { file, commands, asked, server_lines, owned, granted } = self;
+        let path = file.path().to_owned();
+        let quotas = granted.read().unwrap_or_else(PoisonError::into_inner).quotas(None);
+        let closing = owned.embedded().open(file, quotas, StoreOptions::default())?;
+        let embedded = owned.embedded().clone();
+        let thread = answer_in_thread(asked, commands, server_lines, owned, granted);
+        let thread = thread.map_err(|source| OpenError::Io { file: path, source })?;
+        Ok(StoresEnd { embedded, closing, thread })
+    }
+
+    /// The socket on which `wasmhost kv` asks.
+    pub(crate) fn commands(&self) -> Option<&UnixListener> {
+        self.commands.as_ref()
+    }
+}
+
+impl StoreOwner {
+    /// Makes ready, and connects to servers. Until [`StoresBeginning::begin`], stores in the file answer that they are not
+    /// available.
+    ///
+    /// # Errors
+    /// When a server cannot be used as it is described.
+    pub(crate) fn prepare(
         file: StoreFile,
         commands: Option<UnixListener>,
         apps: &[Arc<App>],
         stores: &[StoreSettings],
-    ) -> Result<(Rc<Self>, StoresEnd), OpenError> {
+    ) -> Result<(Rc<Self>, StoresBeginning), OpenError> {
         let granted = StoreGrants::of(apps.iter().map(|app| &**app), |_| true);
-        let path = file.path().to_owned();
-        let (embedded, closing) = Embedded::start(file, granted.quotas(None), StoreOptions::default())?;
-        let owned = OwnedStores::from(embedded);
+        let owned = OwnedStores::from(Embedded::unopened(StoreOptions::default().patience));
         let (servers, server_lines) = servers(stores)?;
         follow_servers(&owned, &servers, &granted)?;
         let granted = Arc::new(RwLock::new(granted));
         let (lines, asked) = mpsc::channel(LINES_MAX);
-        let thread = answer_in_thread(asked, commands, server_lines, owned.clone(), Arc::clone(&granted));
-        let thread = thread.map_err(|source| OpenError::Io { file: path, source })?;
-        let end = StoresEnd { embedded: owned.embedded().clone(), closing, thread };
-        Ok((Rc::new(Self { owned, servers, granted, lines, is_unsure: Cell::new(false) }), end))
+        let beginning = StoresBeginning {
+            file,
+            commands,
+            asked,
+            server_lines,
+            owned: owned.clone(),
+            granted: Arc::clone(&granted),
+        };
+        Ok((Rc::new(Self { owned, servers, granted, lines, is_unsure: Cell::new(false) }), beginning))
     }
 
     /// For guests of this process.
@@ -220,16 +256,18 @@ impl StoreOwner {
 }
 
 impl StoresEnd {
-    /// Has the file closed, although the status page could still ask, and waits for that.
-    pub(crate) fn wait(self) {
+    /// Has the file closed, although the status page could still ask, and waits for that. False: it is not closed in time.
+    pub(crate) fn wait(self) -> bool {
         self.embedded.close();
         let until = Instant::now() + CLOSED_WITHIN;
         while !(self.thread.is_finished() && self.closing.is_over()) {
             if Instant::now() >= until {
-                return tracing::debug!("the file of stores was not closed in time; the next start checks it longer");
+                tracing::debug!("the file of stores was not closed in time; the next start checks it longer");
+                return false;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        true
     }
 }
 
@@ -386,7 +424,8 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let apps: Vec<Arc<App>> =
             [app("a", None, &["a"]), app("b", Some("g"), &["b"])].into_iter().map(Arc::new).collect();
-        let (owner, end) = StoreOwner::start(StoreFile::open(folder.path())?, None, &apps, &[])?;
+        let (owner, beginning) = StoreOwner::prepare(StoreFile::open(folder.path())?, None, &apps, &[])?;
+        let end = beginning.begin()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let connect = |group: Option<&str>| {

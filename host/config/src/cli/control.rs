@@ -1,5 +1,7 @@
 //! What can be typed for hosts that run: `ps`, `status`, `top`, `events`, `logs`, `reload`, `rollback`, `promote`, `restart`, `scale`,
-//! `drain`, `stop`, `schedule`.
+//! `drain`, `upgrade`, `stop`, `schedule`.
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -179,6 +181,26 @@ pub struct DrainArgs {
     /// Have /readyz tell again whether the host can serve.
     #[arg(long)]
     pub undo: bool,
+}
+
+/// Flags of `wasmhost upgrade`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Starts the new program with the flags, variables and folder that the host was started with; a wasmhost.toml is read again. It gets the
+sockets of the host. When it is ready, it serves, and the old process finishes its requests within --drain-timeout and ends. If it does not
+start, nothing changes. A host with stores or databases first finishes its requests; connections wait meanwhile. Under systemd the unit
+runs this command: see docs/DEPLOY.md.
+Exit codes: 0 the new program serves, 1 nothing has changed, or there is no such host; 2 wrong usage.")]
+pub struct UpgradeArgs {
+    /// Which.
+    #[command(flatten)]
+    pub host: HostArgs,
+    /// The new program [default: the one that this command is of].
+    #[arg(long, value_name = "PATH")]
+    pub program: Option<PathBuf>,
+    /// How long the new program may take until it is ready, as TIME.
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub timeout: String,
 }
 
 /// Flags of `wasmhost stop`.

@@ -168,6 +168,7 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
     }
     let line = Wire::new(line)?;
     let sockets = Sockets::default();
+    let mut later = Vec::new();
     let running = Rc::new(Cell::new(0_usize));
     let opener = Rc::new(Opener::default());
     loop {
@@ -183,17 +184,10 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
                 continue;
             }
         };
-        match asked {
-            // What comes later is not believed: the primary may have been taken over by then.
-            ToSpawner::Own(files) => {
-                sockets.borrow_mut().get_or_insert(files);
-                continue;
-            }
-            ToSpawner::Follows(number) => {
-                known.follow(number, &sockets);
-                continue;
-            }
-            _ => {}
+        let Some(asked) = after_sockets(asked, &sockets, &mut later) else { continue };
+        if let ToSpawner::Follows(number) = asked {
+            known.follow(number, &sockets);
+            continue;
         }
         // Who asks without a line for the answer wants none.
         let Ok(answer) = descriptors.take(Descriptor::Answer) else { continue };
@@ -258,13 +252,38 @@ async fn attend(line: OwnedFd, known: Rc<KnownToSpawner>) -> io::Result<()> {
                 });
             }
             ToSpawner::LookAtTls(number) => look_and_tell(Rc::clone(&known), given, answer, number),
-            ToSpawner::Own(_) | ToSpawner::Follows(_) => {}
+            ToSpawner::Own { .. }
+            | ToSpawner::TakesOver
+            | ToSpawner::LeaveSocket(_)
+            | ToSpawner::RemoveSocket(_)
+            | ToSpawner::Follows(_) => {}
             ToSpawner::RemoveSockets => {
                 known.stop(&sockets);
                 tell(&answer, &FromSpawner::Removed, &[]);
             }
         }
     }
+}
+
+/// Does what is said of the files of sockets, and gives back anything else.
+fn after_sockets(asked: ToSpawner, sockets: &Sockets, later: &mut Vec<SocketFile>) -> Option<ToSpawner> {
+    let mut own = sockets.borrow_mut();
+    match asked {
+        // What comes later is not believed: the primary may have been taken over by then.
+        ToSpawner::Own { files, later: handed } => {
+            if own.is_none() {
+                *own = Some(files);
+                *later = handed;
+            }
+        }
+        ToSpawner::TakesOver => own.get_or_insert_default().append(later),
+        ToSpawner::LeaveSocket(file) => own.get_or_insert_default().retain(|own| *own != file),
+        ToSpawner::RemoveSocket(file) => {
+            own.get_or_insert_default().extract_if(.., |own| *own == file).for_each(|file| file.remove());
+        }
+        other => return Some(other),
+    }
+    None
 }
 
 impl KnownToSpawner {

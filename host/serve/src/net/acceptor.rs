@@ -100,6 +100,11 @@ impl Acceptor {
         Self { listener, id, speaks_tls, admission, pause: AcceptPause::default(), counts, waiting_told, refused_told }
     }
 
+    /// Where it takes from.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
     /// Ready when a connection may wait, and accepting is not paused. The task of the last poll is woken.
     fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.pause.until().is_some() {

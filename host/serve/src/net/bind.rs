@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::net::AddressFamily;
 use rustix::net::sockopt::set_tcp_nodelay;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -111,6 +112,25 @@ impl Bound {
                 Ok(Self::Tcp(listener))
             }
         }
+    }
+
+    /// One that listens already, at which another host of this program has listened. `address`: as it is told.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn handed_over(socket: OwnedFd, file: Option<SocketFile>, address: &str) -> Result<Self, BindError> {
+        let bound = match rustix::net::sockopt::socket_domain(&socket) {
+            Ok(AddressFamily::UNIX) => {
+                let listener = UnixListener::from(socket);
+                listener.set_nonblocking(true).map(|()| Self::Unix(listener, file))
+            }
+            Ok(_) => {
+                let listener = TcpListener::from(socket);
+                set_up(&listener).map(|()| Self::Tcp(listener))
+            }
+            Err(error) => Err(error.into()),
+        };
+        bound.map_err(|error| BindError { address: address.to_owned(), ..unwatched(&error) })
     }
 
     /// The file that binding has made, which is to be removed when the host stops.

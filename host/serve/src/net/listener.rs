@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use wasmhost_base::backoff::Backoff;
+use wasmhost_base::socket_file::SocketFile;
 
 use super::accepted::Accepted;
 use super::bind::unwatched;
@@ -66,6 +67,19 @@ impl Listener {
     /// Where clients reach it, with the real port.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Its socket, once more, for another process.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.socket.get_ref().as_fd().try_clone_to_owned()
+    }
+
+    /// The file that binding has made.
+    pub fn file(&self) -> Option<&SocketFile> {
+        self.socket.get_ref().file()
     }
 
     /// Waits until a connection may wait.

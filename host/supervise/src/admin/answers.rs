@@ -69,3 +69,12 @@ pub(super) fn refused(refusal: AdminRefusal) -> AdminAnswer {
     answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     answer
 }
+
+/// That the connection goes on with another protocol (RFC 9110, section 15.2.2).
+pub(crate) fn switch_to(protocol: &'static str) -> AdminAnswer {
+    let mut response = Response::new(Full::new(Bytes::new()).boxed_unsync());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));
+    response
+}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -137,14 +137,33 @@ pub fn follow(
 
 async fn exchange(host: &FoundHost, method: Method, path: &str) -> Result<ControlAnswer, ControlError> {
     let response = begin(host, method, path).await?;
-    let status = response.status();
+    Ok(ControlAnswer { status: response.status(), body: body_of(host, response).await? })
+}
+
+/// The body of an answer.
+pub(crate) async fn body_of(host: &FoundHost, response: Response<Incoming>) -> Result<Bytes, ControlError> {
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| ControlError::NoAnswer(host.socket.clone(), error.to_string()))?;
-    Ok(ControlAnswer { status, body: body.to_bytes() })
+    Ok(body.to_bytes())
 }
 
 /// Connects, asks, and waits for the head of the answer.
 async fn begin(host: &FoundHost, method: Method, path: &str) -> Result<Response<Incoming>, ControlError> {
+    send(host, Request::builder().method(method).uri(path)).await
+}
+
+/// The same for a connection that is to go on with another protocol (RFC 9110, section 7.8).
+pub(crate) async fn begin_upgrade(
+    host: &FoundHost,
+    method: Method,
+    path: &str,
+    protocol: &str,
+) -> Result<Response<Incoming>, ControlError> {
+    let request = Request::builder().method(method).uri(path);
+    send(host, request.header(header::CONNECTION, "upgrade").header(header::UPGRADE, protocol)).await
+}
+
+async fn send(host: &FoundHost, request: request::Builder) -> Result<Response<Incoming>, ControlError> {
     let socket = host.socket.as_path();
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::Gone(socket.to_owned()),
@@ -160,11 +179,9 @@ async fn begin(host: &FoundHost, method: Method, path: &str) -> Result<Response<
     let answer = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the answer, or breaks, which the answer tells.
-        tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header(header::HOST, "wasmhost");
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
-            sender.send_request(request.body(Empty::<Bytes>::new())?).await?,
-        )
+        tokio::spawn(connection.with_upgrades());
+        let request = request.header(header::HOST, "wasmhost").body(Empty::<Bytes>::new())?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(sender.send_request(request).await?)
     };
     answer.await.map_err(|error| ControlError::NoAnswer(socket.to_owned(), error.to_string()))
 }

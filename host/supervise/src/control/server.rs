@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::StatusCode;
+use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ControlOrder;
-use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page};
+use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page, switch_to};
 use crate::host_status::HostStatus;
 use crate::schedules::LastRun;
+use crate::upgrade::{UPGRADE_PROTOCOL, begin};
 
 /// How often it is looked whether a reload has ended.
 const LOOKS: Duration = Duration::from_millis(10);
@@ -48,6 +50,10 @@ impl Control {
 }
 
 impl Commands for Control {
+    fn upgrade(&self, upgraded: OnUpgrade) -> LaterAnswer {
+        Box::pin(upgrade(self.orders.clone(), upgraded))
+    }
+
     fn command(&self, command: AdminCommand, host_status: &Arc<HostStatus>) -> LaterAnswer {
         let orders = self.orders.clone();
         match command {
@@ -66,6 +72,21 @@ impl Commands for Control {
             AdminCommand::RunSchedule(app, schedule) => Box::pin(run_schedule(orders, app, schedule)),
         }
     }
+}
+
+/// Begins an upgrade of the program, which goes on over the connection.
+async fn upgrade(orders: mpsc::Sender<ControlOrder>, upgraded: OnUpgrade) -> AdminAnswer {
+    let (offered, hears) = oneshot::channel();
+    if orders.send(ControlOrder::Upgrade(offered)).await.is_err() {
+        return stopping();
+    }
+    let offer = match hears.await {
+        Ok(Ok(offer)) => offer,
+        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Err(_) => return stopping(),
+    };
+    tokio::task::spawn_local(begin(upgraded, offer, orders));
+    switch_to(UPGRADE_PROTOCOL)
 }
 
 /// What came of a run.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 use wasmhost_base::private_files::make_directory;
-use wasmhost_config::control::{check_own, default_name, socket_in};
+use wasmhost_config::control::{check_own, default_name, name_of, socket_in};
 use wasmhost_config::{Config, ControlSocket, Listen};
 use wasmhost_serve::listener::{BindError, Bound};
 
@@ -28,6 +28,37 @@ pub(crate) fn bind(config: &Config) -> Result<Option<Bound>, BindError> {
                 .ok())
         }
     }
+}
+
+/// Whether a host with these settings would have its socket at this path, be it under the number of a process.
+pub(crate) fn is_own(config: &Config, path: &Path) -> bool {
+    match &config.control {
+        ControlSocket::Off => false,
+        ControlSocket::File(own) => own == path,
+        ControlSocket::Auto => {
+            let name = default_name(config);
+            let is_named = name_of(path).is_some_and(|found| found == name || found.starts_with(&format!("{name}-")));
+            is_named && config.runtime_dir.as_deref() == path.parent()
+        }
+    }
+}
+
+/// Binds a socket beside that of the host which this one takes over from. None: that cannot be, which is logged.
+pub(crate) fn bind_beside(config: &Config, socket: &Path) -> Option<Bound> {
+    let name = socket.file_stem()?.to_string_lossy();
+    let bound = match &config.control {
+        ControlSocket::Off => return None,
+        ControlSocket::Auto => bind_in(socket.parent()?, &beside(&name)),
+        ControlSocket::File(path) => {
+            bind_at(&path.with_file_name(format!("{}.sock", beside(&name)))).map_err(|error| error.to_string())
+        }
+    };
+    bound.map_err(|reason| tracing::info!("commands do not find this host until it serves: {reason}")).ok()
+}
+
+/// What a host is called that is about to take the name of another, and then that other one.
+fn beside(name: &str) -> String {
+    name.chars().take(50).collect::<String>() + "-upgrade"
 }
 
 /// Under a name that no other host has.

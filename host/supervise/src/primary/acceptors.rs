@@ -1,11 +1,14 @@
 //! The listeners that the primary accepts on. None of them can starve another: the one that had a connection goes last the
 //! next time.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use wasmhost_config::Listen;
 use wasmhost_serve::acceptor::{Acceptor, next_of};
 use wasmhost_serve::worker::inbox::Connection;
+
+use crate::upgrade::{HostSocket, SocketUse};
 
 /// At most how long an address that is given up is still accepted on, for the connections that wait in its backlog.
 const CLOSED_WITHIN: Duration = Duration::from_secs(2);
@@ -65,6 +68,24 @@ impl Acceptors {
     /// Lets go of those that a service manager handed over: what waits there stays, for whoever is handed them next.
     pub(super) fn leave_handed_over(&mut self) {
         self.0.retain(|door| !matches!(door.listen, Listen::Inherited(_)));
+    }
+
+    /// Their sockets once more, for another host; without those that are given up.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(super) fn sockets(&self) -> io::Result<Vec<HostSocket>> {
+        let socket = |door: &Door| {
+            let listener = door.acceptor.listener();
+            let used = SocketUse::Clients(door.listen.clone());
+            Ok(HostSocket { used, socket: listener.duplicate()?, file: listener.file().cloned() })
+        };
+        self.0.iter().filter(|door| door.close_at.is_none()).map(socket).collect()
+    }
+
+    /// Lets go of those of these addresses: what waits there stays, for the host that has them, too.
+    pub(super) fn leave(&mut self, taken: &[Listen]) {
+        self.0.retain(|door| !taken.contains(&door.listen));
     }
 
     /// One more.

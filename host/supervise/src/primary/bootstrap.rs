@@ -24,9 +24,11 @@ use wasmhost_storage::{FILE_NAME, OpenError, StoreFile, command_socket};
 use super::error::{PrimaryError, system};
 use super::held_tls::HeldTls;
 use super::schedule_file::ScheduleFile;
+use super::succession::{SocketsToBe, SuccessionToBe};
 use crate::control;
 use crate::descriptors::{connections_by_descriptors, too_few_for_code};
 use crate::service_manager::ServiceManager;
+use crate::upgrade::{Predecessor, StartedWith};
 
 /// What the primary took from the machine while it was not confined. Made before any thread.
 pub struct Bootstrap {
@@ -46,12 +48,27 @@ pub struct Bootstrap {
     pub(super) service_manager: ServiceManager,
     /// The file of stores, if some app is granted one, and where commands ask for them.
     pub(super) stores: Option<(StoreFile, Option<UnixListener>)>,
+    /// How this process was started; none: it cannot be upgraded.
+    pub(super) started: Option<StartedWith>,
+    /// The host that this one takes over from.
+    pub(super) succession: Option<SuccessionToBe>,
+}
+
+/// How this process was started, and why.
+#[derive(Default)]
+pub struct Beginnings {
+    /// For an upgrade; none: there is none.
+    pub started: Option<StartedWith>,
+    /// The host that this one takes over from.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// The files of the Unix sockets that this host has bound. Whichever way the host ends, they go when this is dropped;
 /// files that the host has found, or that have taken the place of its own, stay.
 pub(super) struct BoundFiles {
     files: Vec<SocketFile>,
+    /// Those of the host that this one takes over from.
+    later: Vec<SocketFile>,
     /// Who removes them: this process until it confines itself, then the spawner.
     spawner: Option<Arc<Spawner>>,
 }
@@ -60,6 +77,36 @@ impl BoundFiles {
     /// One more.
     pub(super) fn add(&mut self, file: Option<SocketFile>) {
         self.files.extend(file);
+    }
+
+    /// Those of the host that this one takes over from are this host's from now on.
+    pub(super) fn take_over(&mut self) {
+        self.files.append(&mut self.later);
+        if let Some(spawner) = &self.spawner {
+            spawner.takes_over();
+        }
+    }
+
+    /// Those of the host that this one takes over from, until it does.
+    pub(super) fn later(&self) -> &[SocketFile] {
+        &self.later
+    }
+
+    /// Leaves those that `is_left` names to another host.
+    pub(super) fn leave(&mut self, is_left: impl Fn(&SocketFile) -> bool) {
+        for file in self.files.extract_if(.., |file| is_left(file)) {
+            if let Some(spawner) = &self.spawner {
+                spawner.leave_socket(&file);
+            }
+        }
+    }
+
+    /// Removes one of them.
+    pub(super) fn remove_one(&mut self, file: &SocketFile) {
+        self.files.retain(|own| own != file);
+        if let Some(spawner) = &self.spawner {
+            spawner.remove_socket(file);
+        }
     }
 
     /// Removes them now; the second time does nothing. (The spawner may know of some that this process does not: of a
@@ -89,8 +136,28 @@ enum BootstrapSocket {
 }
 
 impl BootstrapSocket {
-    /// Binds an address. (Several sockets may have been handed over.)
-    fn bind(listen: &Listen, config: &Config, handed: &mut HandedOver) -> Result<Vec<Self>, BindError> {
+    /// Binds an address, or takes it from the host before this one. (Several sockets may have been handed over.)
+    fn bind(
+        listen: &Listen,
+        config: &Config,
+        handed: &mut HandedOver,
+        predecessor: Option<&mut Predecessor>,
+    ) -> Result<Vec<Self>, BindError> {
+        if let Some(predecessor) = predecessor {
+            if let (Listen::Tcp(_), Balance::Kernel) = (listen, config.balance) {
+                let of_workers = predecessor.take_of_workers(listen);
+                if !of_workers.is_empty() {
+                    return Self::of_workers(of_workers, listen, config).map(|all| vec![all]);
+                }
+            }
+            let bound = predecessor.take_address(listen)?;
+            if !bound.is_empty() || matches!(listen, Listen::Inherited(_)) {
+                if bound.is_empty() {
+                    return Err(not_handed_over(listen));
+                }
+                return Ok(bound.into_iter().map(|bound| Self::One(bound, listen.clone())).collect());
+            }
+        }
         match (listen, config.balance) {
             (Listen::Tcp(address), Balance::Kernel) => {
                 let (listeners, address) = bind_for_each(*address, config.workers)?;
@@ -101,6 +168,25 @@ impl BootstrapSocket {
                 Ok(sockets.map(|bound| Self::One(bound, listen.clone())).collect())
             }
             (listen, _) => Ok(vec![Self::One(Bound::new(listen)?, listen.clone())]),
+        }
+    }
+
+    /// The sockets of the workers of the host before this one: what waits at each stays there only if it goes on.
+    fn of_workers(listeners: Vec<TcpListener>, listen: &Listen, config: &Config) -> Result<Self, BindError> {
+        let failed =
+            |reason: String, hint: &str| BindError { address: listen.to_string(), reason, hint: hint.to_owned() };
+        let (had, wants) = (listeners.len(), usize::from(config.workers));
+        if had != wants {
+            let reason = format!(
+                "with --balance kernel each worker has a socket: there are {had}, and {wants} workers are wanted"
+            );
+            return Err(failed(reason, "restart the host to change the number of workers"));
+        }
+        let address = listeners.first().map(TcpListener::local_addr);
+        match address {
+            Some(Ok(address)) => Ok(Self::Each(listeners, Address::Tcp(address), listen.clone())),
+            Some(Err(error)) => Err(failed(error.to_string(), "restart the host")),
+            None => Err(failed("it has no socket".to_owned(), "restart the host")),
         }
     }
 
@@ -118,22 +204,35 @@ impl Bootstrap {
     ///
     /// # Errors
     /// When an address cannot be had, the system refuses something, or the process cannot be confined as it must.
-    pub fn prepare(settings: Settings) -> Result<Self, PrimaryError> {
+    pub fn prepare(settings: Settings, beginnings: Beginnings) -> Result<Self, PrimaryError> {
         let config = &settings.config;
         if let Some((needed, limit)) = too_few_for_code(config) {
             return Err(PrimaryError::Descriptors { needed, limit });
         }
-        let mut files = BoundFiles { files: Vec::new(), spawner: None };
+        let Beginnings { started, mut predecessor } = beginnings;
+        let mut files = BoundFiles { files: Vec::new(), later: Vec::new(), spawner: None };
         let (mut sockets, mut handed) = (Vec::new(), HandedOver::default());
         for listen in config.addresses() {
             // The files of those that were bound go when a later one cannot be.
-            let bound = BootstrapSocket::bind(listen, config, &mut handed)?;
-            files.files.extend(bound.iter().filter_map(BootstrapSocket::file).cloned());
+            let is_taken = predecessor.as_ref().is_some_and(|predecessor| predecessor.has(listen));
+            let bound = BootstrapSocket::bind(listen, config, &mut handed, predecessor.as_mut())?;
+            let to = if is_taken { &mut files.later } else { &mut files.files };
+            to.extend(bound.iter().filter_map(BootstrapSocket::file).cloned());
             sockets.extend(bound);
         }
-        let admin = config.admin.as_ref().map(Bound::new).transpose()?;
+        let mut of_predecessor = SocketsToBe::take(predecessor.as_mut(), config)?;
+        files.later.extend(of_predecessor.files().cloned());
+        let admin = match (&of_predecessor.admin, &config.admin) {
+            (None, Some(admin)) => Some(Bound::new(admin)?),
+            _ => None,
+        };
         files.files.extend(admin.as_ref().and_then(Bound::file).cloned());
-        let control = control::bind(config)?;
+        let control = match of_predecessor.control.as_ref().and_then(Bound::file) {
+            Some(file) => control::bind_beside(config, file.path()),
+            None => control::bind(config)?,
+        };
+        of_predecessor.beside =
+            control.as_ref().filter(|_| of_predecessor.control.is_some()).and_then(Bound::file).cloned();
         files.files.extend(control.as_ref().and_then(Bound::file).cloned());
         if let Some(dir) = config.compilation.cache_dir() {
             // Landlock lets through what is there. One that cannot be made is told of when it is to be used.
@@ -153,11 +252,14 @@ impl Bootstrap {
         let stores = match config.data_dir.as_deref().filter(|_| has_stores) {
             Some(dir) => {
                 make_directory(dir).map_err(PrimaryError::Data)?;
-                Some((StoreFile::open(dir)?, commands_in(dir)?))
+                let handed = predecessor.as_mut().and_then(|predecessor| predecessor.take_stores(dir));
+                let commands = handed.map(|socket| Ok(Some(UnixListener::from(socket))));
+                Some((StoreFile::open(dir)?, commands.unwrap_or_else(|| commands_in(dir))?))
             }
             None => None,
         };
-        let spawner = Spawner::start(&settings, files.files.clone()).map_err(system("start the spawner"))?;
+        let spawner = Spawner::start(&settings, files.files.clone(), files.later.clone());
+        let spawner = spawner.map_err(system("start the spawner"))?;
         let spawner = Arc::new(spawner);
         files.spawner = Some(Arc::clone(&spawner));
         let speaks_tls = config.listeners.iter().any(|listener| listener.tls.is_some());
@@ -169,7 +271,10 @@ impl Bootstrap {
             Err(error) => return Err(PrimaryError::Tls(error.to_string())),
         };
         let schedules = ScheduleFile::open(config).map_err(PrimaryError::Data)?;
-        let (service_manager, log) = (ServiceManager::connect(), LogDestination::of_stderr());
+        let (mut service_manager, log) = (ServiceManager::connect(), LogDestination::of_stderr());
+        if predecessor.is_some() {
+            service_manager.be_silent();
+        }
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
         Ok(Self {
             config: settings.config,
@@ -184,6 +289,8 @@ impl Bootstrap {
             service_manager,
             stores,
             schedules,
+            started,
+            succession: predecessor.map(|predecessor| SuccessionToBe { predecessor, sockets: of_predecessor }),
         })
     }
 
@@ -218,6 +325,14 @@ impl Bootstrap {
             }
         }
         Ok(listening)
+    }
+}
+
+fn not_handed_over(listen: &Listen) -> BindError {
+    BindError {
+        address: format!("the inherited sockets of `{listen}`"),
+        reason: "the host that runs has none".to_owned(),
+        hint: "restart the service: its manager hands sockets over at a start only".to_owned(),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use wasmhost_base::wire::Wire;
 use wasmhost_confine::spawner::{Reading, TlsLook};
 use wasmhost_serve::worker::WorkerEvent;
 
@@ -16,6 +18,10 @@ use crate::apps::Done;
 use crate::backend::Backend;
 use crate::control::ControlOrder;
 use crate::shutdown::{Request, Signals};
+use crate::upgrade::ToSuccessor;
+
+/// How long to wait after a word of the host before this one could not be heard.
+const HEARS_AGAIN: Duration = Duration::from_millis(10);
 
 /// What it hears with.
 pub(super) struct Ears<'a, B: Backend> {
@@ -29,6 +35,8 @@ pub(super) struct Ears<'a, B: Backend> {
     /// Tells that a file of `--watch` has changed.
     pub(super) files: &'a mut mpsc::Receiver<()>,
     pub(super) signals: &'a mut Signals,
+    /// The line to the host that this one takes over from. None without one, or once that is gone.
+    pub(super) predecessor: Option<Rc<Wire>>,
     /// Ends with the spawner. None once it has.
     pub(super) spawner: Option<Pin<&'a mut (dyn Future<Output = io::Result<()>> + 'a)>>,
 }
@@ -40,6 +48,8 @@ pub(super) enum Heard<B: Backend> {
     Order(DevOrder),
     Command(ControlOrder),
     SpawnerLost(io::Result<()>),
+    /// The host that this one takes over from says something; none: it is gone.
+    Predecessor(Option<ToSuccessor>),
     Done(Done<B>),
     Read(Box<io::Result<Reading>>),
     LookedAtTls(io::Result<TlsLook>),
@@ -79,7 +89,13 @@ impl<B: Backend> Ears<'_, B> {
         due: DueTimes,
         looks_again: bool,
     ) -> Heard<B> {
-        let Self { workers, orders, commands, done, read, looked, runs, files, signals, spawner } = self;
+        let Self { workers, orders, commands, done, read, looked, runs, files, signals, predecessor, spawner } = self;
+        let said = async {
+            match predecessor {
+                Some(line) => word_of(line).await,
+                None => std::future::pending().await,
+            }
+        };
         let lost = async {
             match spawner {
                 Some(lost) => lost.await,
@@ -106,6 +122,7 @@ impl<B: Backend> Ears<'_, B> {
                 *spawner = None;
                 Heard::SpawnerLost(lost)
             }
+            said = said, if !is_draining => Heard::Predecessor(said),
             Some(done) = done.recv() => Heard::Done(done),
             Some(reading) = read.recv(), if !is_draining => Heard::Read(Box::new(reading)),
             Some(look) = looked.recv(), if !is_draining => Heard::LookedAtTls(look),
@@ -113,6 +130,17 @@ impl<B: Backend> Ears<'_, B> {
             Some(()) = files.recv(), if !is_draining => Heard::FilesChanged,
             task = due => Heard::Due(task),
             () = tokio::time::sleep(DISPATCH_AGAIN), if looks_again => Heard::Nothing,
+        }
+    }
+}
+
+/// The next word of the host that this one takes over from; none: it is gone.
+async fn word_of(line: &Wire) -> Option<ToSuccessor> {
+    loop {
+        match line.receive().await {
+            Ok(heard) => return heard.map(|(word, _)| word),
+            // Only its end says that it is gone: the system is short of something, or it is a word of another version.
+            Err(_) => tokio::time::sleep(HEARS_AGAIN).await,
         }
     }
 }

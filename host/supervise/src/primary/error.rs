@@ -7,6 +7,7 @@ use wasmhost_serve::worker::Exit;
 use wasmhost_storage::OpenError;
 
 use crate::supervisor::RestartIntensity;
+use crate::upgrade::PredecessorError;
 use wasmhost_serve::worker::WorkerId;
 
 /// Why the host did not start, or gave up.
@@ -43,6 +44,14 @@ pub enum PrimaryError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The host that was to be taken over from goes on.
+    #[error("{0}")]
+    NotTakenOver(#[from] PredecessorError),
+    /// This host has let go of its data for a new one, and nobody serves.
+    #[error(
+        "gave up: the upgrade failed after this host had let go of its data; neither program could be started again"
+    )]
+    Upgrade,
     /// There are too few file descriptors for the compiled code of all apps.
     #[error(
         "{needed} apps keep their compiled code open (they are `.cwasm` files, or there is no cache), and of the {limit} files that this process may open half is for other things"
@@ -89,6 +98,8 @@ impl PrimaryError {
             Self::Descriptors { .. } => {
                 "raise the limit on file descriptors (ulimit -n, LimitNOFILE=), or serve components with a cache (--cache-dir)"
             }
+            Self::NotTakenOver(_) => "see what `wasmhost upgrade` says",
+            Self::Upgrade => "see the log lines above; start the host again",
             Self::Tls(_) => "`wasmhost config check` reads the same files and says all that is wrong with them",
             Self::Stores { hint, .. } => hint,
             Self::Data(_) => "name a directory of the host's own with `data-dir` (`--data-dir`)",

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -52,15 +52,26 @@ impl ScheduleFile {
             .mode(0o600)
             .custom_flags(flags)
             .open(path)?;
-        let mut text = Vec::new();
-        (&file).take(BYTES_MAX).read_to_end(&mut text)?;
-        let times = serde_json::from_slice(&text).unwrap_or_else(|error| {
+        let mut opened = Self { file, times: KeptTimes::new() };
+        opened.read()?;
+        Ok(opened)
+    }
+
+    /// Reads it again: another host had it until now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn read(&mut self) -> io::Result<()> {
+        let length = usize::try_from(self.file.metadata()?.len().min(BYTES_MAX)).unwrap_or_default();
+        let mut text = vec![0; length];
+        self.file.read_exact_at(&mut text, 0)?;
+        self.times = serde_json::from_slice(&text).unwrap_or_else(|error| {
             if !text.is_empty() {
-                tracing::warn!(file = %path.display(), %error, "what was kept of schedules cannot be read; nothing that they missed is caught up");
+                tracing::warn!(file = NAME, %error, "what was kept of schedules cannot be read; nothing that they missed is caught up");
             }
             KeptTimes::new()
         });
-        Ok(Self { file, times })
+        Ok(())
     }
 
     /// Up to when the times of a schedule were dealt with.

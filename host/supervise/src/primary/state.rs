@@ -15,6 +15,7 @@ use wasmhost_serve::worker::inbox::Admission;
 use wasmhost_serve::worker::{Stage, WorkerEvent};
 
 use super::bootstrap::BoundFiles;
+use super::data::HostData;
 use super::division::{Division, FRONT};
 use super::error::{PrimaryError, system};
 use super::file_watching::WatchedFiles;
@@ -25,6 +26,7 @@ use super::restarts::Restarts;
 use super::scheduling::Scheduling;
 use super::swaps::Swaps;
 use super::unpublished::Unpublished;
+use super::upgrades::Upgrades;
 use super::watching::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
@@ -66,6 +68,9 @@ pub(super) struct Primary<B: Backend> {
     /// Workers of groups have been told to drain.
     pub(super) groups_drain: bool,
     pub(super) service_manager: ServiceManager,
+    pub(super) upgrades: Upgrades,
+    /// What only one host may have.
+    pub(super) data: HostData,
     pub(super) restarts: Restarts,
     /// When it is looked which workers have reached a limit.
     pub(super) retires_at: Instant,

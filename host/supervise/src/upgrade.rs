@@ -1,0 +1,152 @@
+//! Upgrades of the program. A command (`wasmhost upgrade`), which is not confined, starts the new program with one end of a line
+//! to the host that runs as standard input. Over it the old host hands its sockets to the new one; when the new one is ready, the
+//! old one has it serve and leaves. `handing_over` is the old host's side, [`command`] that of the command, `predecessor` what the
+//! new host gets, `started` what a host notes of its own start for the next upgrade.
+
+pub mod command;
+mod handing_over;
+mod predecessor;
+mod started;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, oneshot};
+
+use wasmhost_base::socket_file::SocketFile;
+use wasmhost_config::Listen;
+
+pub(crate) use self::handing_over::{UPGRADE_PROTOCOL, begin};
+pub use self::predecessor::{Predecessor, PredecessorError};
+pub(crate) use self::started::StartText;
+pub use self::started::StartedWith;
+use crate::service_manager::ServiceManager;
+
+/// Tells a new host that standard input is a line to the host that it takes over from.
+pub const TAKES_OVER: &str = "WASMHOST_TAKES_OVER";
+
+/// Apps that could not be loaded of which the new host tells: no message is longer than it may be.
+pub(crate) const FAILED_APPS_TOLD: usize = 8;
+
+/// What a socket is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SocketUse {
+    /// Clients connect there. With the address as the settings name it, so that port 0 stays the same port.
+    Clients(Listen),
+    /// Clients connect there; it is the socket of the worker of this place, with `--balance kernel`.
+    Worker(Listen, u16),
+    /// The admin page.
+    Admin(Listen),
+    /// Commands.
+    Control,
+    /// `wasmhost kv`, in this data directory.
+    Stores(PathBuf),
+}
+
+/// A socket of the old host.
+#[derive(Debug)]
+pub(crate) struct HostSocket {
+    pub(crate) used: SocketUse,
+    pub(crate) socket: OwnedFd,
+    /// The file that binding has made.
+    pub(crate) file: Option<SocketFile>,
+}
+
+/// What the old host says to the new one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToSuccessor {
+    /// A socket, which comes beside; with the file that binding has made.
+    Socket(SocketUse, Option<SocketFile>),
+    /// Those were all sockets.
+    AllSockets,
+    /// The new host serves from now on. The old one has let go of all that only one host may have.
+    Go,
+    /// The service manager takes the new host for the main process of the service.
+    Main,
+    /// The old host goes on, and the new one ends.
+    End,
+}
+
+/// What the new host says to the old one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromSuccessor {
+    /// It would serve. Beside may come a socket on which the old host takes commands from now on.
+    Ready(Readiness),
+    /// It serves.
+    Serving,
+    /// It does not start, for this reason.
+    Failed(String),
+}
+
+/// What the new host says of itself before it serves.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Readiness {
+    pub(crate) pid: u32,
+    /// The addresses whose sockets it has taken.
+    pub(crate) taken: Vec<Listen>,
+    /// The files of all sockets that it has taken: it removes them at its end.
+    pub(crate) files: Vec<SocketFile>,
+    /// Apps that it cannot load, and why; [`FAILED_APPS_TOLD`] at most.
+    pub(crate) failed: Vec<(String, String)>,
+}
+
+/// What the old host says to the command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToUpgrader {
+    /// Start the new program, or, where that has failed and this host cannot go on, the program of this host. How it is to be
+    /// started, its line, its standard streams and the old program come beside.
+    Start { old_program: bool },
+    /// The new host is ready, and the old one finishes its requests before that one serves.
+    Drains,
+    /// The new host serves, which is the process of this number.
+    Serves(u32),
+    /// Nothing has changed, for this reason.
+    Failed(String),
+    /// The new program has failed after this host had let go of its data; the old program serves, as the process of this number.
+    FellBack(u32, String),
+}
+
+/// What an upgrade begins with, from the primary.
+pub(crate) struct UpgradeOffer {
+    pub(crate) sockets: Vec<HostSocket>,
+    /// A sealed [`StartText`].
+    pub(crate) started: OwnedFd,
+    /// This host's program.
+    pub(crate) program: OwnedFd,
+    /// The host has data that only one process may have: it leaves before the new one serves.
+    pub(crate) keeps_data: bool,
+    /// While somebody has it, no other upgrade begins.
+    pub(crate) _underway: Rc<()>,
+    /// The host is told to stop.
+    pub(crate) stops: Rc<Notify>,
+}
+
+/// That the host is to leave: the new one is ready, or serves.
+pub(crate) struct Departure {
+    /// The process of the new host.
+    pub(crate) pid: u32,
+    /// The addresses that it has, and the files of its sockets.
+    pub(crate) taken: Vec<Listen>,
+    pub(crate) files: Vec<SocketFile>,
+    /// Where commands reach the old host from now on.
+    pub(crate) control: Option<OwnedFd>,
+    pub(crate) then: DepartureEnd,
+}
+
+/// What is still to be done when a host leaves.
+pub(crate) enum DepartureEnd {
+    /// The new host serves already. The service manager is told, which is heard at the other end of the first; the host does not end
+    /// before that of the second is gone.
+    Serves(oneshot::Sender<()>, oneshot::Receiver<()>),
+    /// The new host waits.
+    Waits(LetGo),
+}
+
+/// A host that leaves has let go of its data, and waits until another serves.
+pub(crate) struct LetGo {
+    pub(crate) gone: oneshot::Sender<ServiceManager>,
+    /// Whether one serves.
+    pub(crate) serves: oneshot::Receiver<bool>,
+}
