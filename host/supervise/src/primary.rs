@@ -31,7 +31,9 @@ mod serving;
 mod state;
 mod swaps;
 mod unpublished;
+mod watches;
 mod watching;
+mod wear;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -70,7 +72,7 @@ use self::scheduling::Scheduling;
 use self::state::Primary;
 use self::swaps::Swaps;
 use self::unpublished::Unpublished;
-use self::watching::Watches;
+use self::watches::Watches;
 use crate::admin;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};

@@ -25,7 +25,7 @@ use super::restarts::Restarts;
 use super::scheduling::Scheduling;
 use super::swaps::Swaps;
 use super::unpublished::Unpublished;
-use super::watching::Watches;
+use super::watches::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::crashes::Crashes;
