@@ -69,7 +69,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Top(args)), .. } => run_top(&args),
             Cli { command: Some(Command::Events(args)), .. } => run_events(&args),
             Cli { command: Some(Command::Logs(args)), .. } => run_logs(&args),
-            Cli { command: Some(Command::Reload(args)), .. } => of_host(hosts::reload(&args)),
+            Cli { command: Some(Command::Reload(args)), .. } => of_host(revisions::reload(&args)),
             Cli { command: Some(Command::Rollback(args)), .. } => of_host(revisions::rollback(&args)),
             Cli { command: Some(Command::Promote(args)), .. } => of_host(revisions::promote(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),

@@ -45,6 +45,7 @@ pub mod tls;
 mod together;
 mod variables;
 mod ways;
+mod workers;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -89,31 +90,7 @@ pub use stores::{
     DatabaseGrant, DatabaseLimits, StoreGrant, StoreLimits, StoreServer, StoreSettings, databases_folder,
 };
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
-
-/// How connections are given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Balance {
-    /// To the next ready worker in turn, as Node's `SCHED_RR`.
-    #[default]
-    RoundRobin,
-    /// To the ready worker with the fewest open connections; among equals, the next in turn.
-    LeastConnections,
-    /// To the worker that the client's address belongs to, as Node's sticky sessions do.
-    Client,
-    /// By the kernel: each worker has a listener of its own on the same port (`SO_REUSEPORT`).
-    Kernel,
-}
-
-/// When a worker is replaced although nothing is wrong with it; what is none is no reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct WorkerLimits {
-    /// After this time.
-    pub age_max: Option<Duration>,
-    /// After this many requests.
-    pub requests_max: Option<u64>,
-    /// When its instances take more memory than this.
-    pub memory_max_bytes: Option<u64>,
-}
+pub use workers::{Balance, MAX_WORKERS, WorkerKind, WorkerLimits};
 
 /// Which answers of an app are compressed, for clients that take them so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -334,9 +311,6 @@ impl Development {
     }
 }
 
-/// Highest number of workers, those of groups included; above it, memory for their instances cannot be reserved.
-pub const MAX_WORKERS: u16 = 512;
-
 /// An address that the host listens on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listen {
@@ -374,26 +348,6 @@ impl fmt::Display for Listen {
 
 /// Who may bind a port that others may not, for messages.
 pub const LOW_PORTS: &str = "ports below 1024 need the capability CAP_NET_BIND_SERVICE, or a socket that systemd hands over (`--listen systemd`); docs/DEPLOY.md shows both";
-
-/// What a worker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum WorkerKind {
-    /// A thread of the host.
-    #[default]
-    Thread,
-    /// A process of its own, with its own address space.
-    Process,
-}
-
-impl WorkerKind {
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Thread => "thread",
-            Self::Process => "process",
-        }
-    }
-}
 
 /// How the log on standard error is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

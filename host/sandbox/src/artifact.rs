@@ -19,6 +19,7 @@ use wasmhost_base::panics::caught;
 use wasmhost_config::Tier;
 
 use super::engine::{self, Allocation, EngineKind};
+use super::hex::hex;
 use super::source::{Description, Problem};
 
 /// Tells builds of this program apart that could write different artifacts for one component, though their version is the
@@ -328,17 +329,6 @@ pub fn survey(file: &mut (impl Read + Seek)) -> Result<Survey, Problem> {
         description: trailer.into(),
         problem,
     })
-}
-
-/// Lower case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]

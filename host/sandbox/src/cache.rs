@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use wasmhost_config::{CacheChoice, Compilation};
 
-use super::artifact::{FORMAT, hex};
+use super::artifact::FORMAT;
 use super::compile::UNFINISHED_PREFIX;
+use super::hex::hex;
 
 /// Endings of the entries' and the notes' names.
 const ENDING: &str = "cwasm";

@@ -4,13 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use wasmtime::{Trap, WasmBacktrace};
 
 use super::limits::{COMPONENT_HANDLES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, HOSTCALL_BYTES_MAX, RANDOM_BYTES_MAX};
 use super::meter::{Meter, RefusedGrowth};
 use super::record::{CallRecord, Recorded};
-use super::symbols::{self, Trace};
+use super::symbols::{self, Trace, TrapFrame};
 
 /// What ended an instance.
 #[derive(Debug, Clone)]
@@ -27,17 +26,6 @@ pub struct Fault {
     pub recorded: Option<Arc<Recorded>>,
     /// The flag of the limit that was met, where the kind does not name it.
     met: Option<&'static str>,
-}
-
-/// One function of a guest's stack, as wasmtime tells it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TrapFrame {
-    /// Its name, or its number.
-    pub function: String,
-    /// Its number within its core module.
-    pub function_index: u32,
-    /// Of the instruction, from the beginning of the component's file.
-    pub offset: Option<u64>,
 }
 
 /// The kinds of faults, as log and metrics name them.

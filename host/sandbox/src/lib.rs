@@ -22,6 +22,7 @@ mod file_threads;
 mod files;
 mod found;
 mod guest;
+mod hex;
 mod instance;
 mod known;
 mod limits;
@@ -61,7 +62,7 @@ pub use compile::{CompileError, bound_compiling_child, compile_ahead, compile_he
 pub use cpu::WorkerCpu;
 pub use database_counts::{DatabaseCounters, DatabaseFailure};
 pub use epoch::{Pulse, PulseCells, TICK, Ticker};
-pub use fault::{Fault, FaultKind, TrapFrame};
+pub use fault::{Fault, FaultKind};
 pub use found::{Found, look_up};
 pub use guest::{Guest, InstanceContext, WasiVersion};
 pub use instance::{Instance, InstanceRecord};
@@ -83,7 +84,7 @@ pub use source::{
 pub use source::{LoadError, REUSE_SECTION};
 pub use store_counts::{StoreCall, StoreCounters, StoreFailure};
 pub use stored::StoredCode;
-pub use symbols::{SourcePlace, Trace, TraceFrame, places_of};
+pub use symbols::{SourcePlace, Trace, TraceFrame, TrapFrame, places_of};
 
 /// Body of requests and responses on their way in and out of a guest.
 pub type Body = wasmtime_wasi_http::WasiBody;

@@ -8,12 +8,26 @@ use http::{HeaderMap, Method, Uri};
 use http_body::Body as _;
 use wasmtime_wasi_http::WasiBody;
 
-use super::stdio::GuestStream;
-
 /// Bytes of each stream of a guest that are kept.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// Requests that are kept, of an instance that has several at once; the oldest make room.
 const REQUESTS_MAX: usize = 16;
+
+/// A stream that a guest writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GuestStream {
+    Stdout,
+    Stderr,
+}
+
+impl GuestStream {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
 
 /// A request, as the guest got it.
 #[derive(Debug, Clone)]

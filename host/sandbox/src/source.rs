@@ -10,7 +10,7 @@ use wasmparser::{Encoding, Parser, Payload};
 use wasmhost_config::App;
 use wasmhost_confine::spawner::open_component;
 
-use super::artifact::hex;
+use super::hex::hex;
 
 /// Why a file cannot be served.
 #[derive(Debug, Clone, thiserror::Error)]

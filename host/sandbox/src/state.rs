@@ -22,8 +22,9 @@ use super::limits::{BODY_CHUNK_BYTES_MAX, FIELDS_BYTES_MAX, HANDLES_MAX, RANDOM_
 use super::memory::MemoryLimiter;
 use super::meter::{GROWTH_LINES_PER_SECOND, Meter};
 use super::outbound::{NoServices, Outbound, Outgoing, Services, Unsent};
+use super::record::GuestStream;
 use super::response_p3::pipe::LastMade;
-use super::stdio::{GuestOutput, GuestStream, LINES_PER_SECOND};
+use super::stdio::{GuestOutput, LINES_PER_SECOND};
 
 /// A store: never dropped by a panic.
 pub(super) type GuestStore = LeakedByPanic<wasmtime::Store<State>>;

@@ -16,6 +16,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmhost_base::line_budget::LineBudget;
 
 use super::meter::Meter;
+use super::record::GuestStream;
 
 /// A longer line is logged in pieces of this size.
 const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -26,22 +27,6 @@ const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// What stands behind the last line of a message whose level is chosen.
 const MESSAGE_END: u8 = 0x17;
-
-/// Which stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GuestStream {
-    Stdout,
-    Stderr,
-}
-
-impl GuestStream {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
 
 /// One stream of one instance.
 #[derive(Clone)]

@@ -7,12 +7,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
+use serde::{Deserialize, Serialize};
 use wasmparser::{Parser, Payload};
 use wasmtime::WasmBacktrace;
 
 use wasmhost_config::{App, Development};
-
-use super::fault::TrapFrame;
 
 /// Larger source files are not opened.
 const SOURCE_BYTES_MAX: u64 = 4 << 20;
@@ -29,6 +28,17 @@ const EXCERPTS_MAX: usize = 5;
 pub(super) struct Symbols {
     component: Vec<u8>,
     root: PathBuf,
+}
+
+/// One function of a guest's stack, as wasmtime tells it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TrapFrame {
+    /// Its name, or its number.
+    pub function: String,
+    /// Its number within its core module.
+    pub function_index: u32,
+    /// Of the instruction, from the beginning of the component's file.
+    pub offset: Option<u64>,
 }
 
 /// A guest's stack at a trap, innermost first.

@@ -6,6 +6,8 @@ mod apps;
 mod codel;
 mod common;
 mod fallback;
+mod falling_back;
+mod fault_budgets;
 mod faults;
 mod health;
 mod holders;

@@ -1,5 +1,5 @@
-//! Commands for hosts that run, besides `top`, `events` and `logs`: `ps`, `status`, `reload`, `restart`, `scale`, `drain`, `stop`,
-//! `schedule`. They find hosts by their control sockets.
+//! Commands for hosts that run, besides `top`, `events`, `logs` and those of `revisions`: `ps`, `status`, `restart`, `scale`,
+//! `drain`, `stop`, `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -11,9 +11,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::plain::plain;
-use super::revisions::reload_app;
 use wasmhost_config::cli::{
-    DrainArgs, HostArgs, PsArgs, ReloadArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    DrainArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
 };
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
@@ -270,32 +269,6 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
         text.push_str(&format!("\ncrash bundles in {dir}: {} written, {left_out} left out\n", of("written")));
     }
     Ok(HostShown { text, failed: false })
-}
-
-/// `wasmhost reload`.
-///
-/// # Errors
-/// When there is no such host, or it gives no answer.
-pub(crate) fn reload(args: &ReloadArgs) -> Result<HostShown, HostCommandError> {
-    let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
-    if let Some(app) = &args.app {
-        return reload_app(&host, app, args.host.json);
-    }
-    let outcome = reload_of(&host)?;
-    let failed = has_failed(&outcome);
-    if args.host.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
-    }
-    let mut text = format!("{}: {}\n", host.name, reload_told(failed));
-    for app in list_of(&outcome, "apps") {
-        text.push_str(&format!(
-            "  {}: {}\n    hint: {}\n",
-            text_of(app, "name"),
-            text_of(app, "error"),
-            text_of(app, "hint")
-        ));
-    }
-    Ok(HostShown { text, failed })
 }
 
 /// Has a host reload, and waits for the outcome.

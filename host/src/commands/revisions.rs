@@ -1,18 +1,47 @@
-//! Revisions of an app of a host that runs: `reload --app`, `rollback`, `promote`.
+//! Revisions of the apps of a host that runs: `reload`, `rollback`, `promote`.
 
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::hosts::{HostCommandError, HostShown, RELOAD_PATIENCE, RunningHost, chosen, json, list_of, text_of};
+use super::hosts::{
+    HostCommandError, HostShown, RELOAD_PATIENCE, RunningHost, chosen, has_failed, json, list_of, reload_of,
+    reload_told, text_of,
+};
 use super::plain::plain;
-use wasmhost_config::cli::{PromoteArgs, RollbackArgs};
+use wasmhost_config::cli::{PromoteArgs, ReloadArgs, RollbackArgs};
 use wasmhost_supervise::control::client::{ControlAnswer, FoundHost, ask};
+
+/// `wasmhost reload`.
+///
+/// # Errors
+/// When there is no such host, or it gives no answer.
+pub(crate) fn reload(args: &ReloadArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
+    if let Some(app) = &args.app {
+        return reload_app(&host, app, args.host.json);
+    }
+    let outcome = reload_of(&host)?;
+    let failed = has_failed(&outcome);
+    if args.host.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
+    }
+    let mut text = format!("{}: {}\n", host.name, reload_told(failed));
+    for app in list_of(&outcome, "apps") {
+        text.push_str(&format!(
+            "  {}: {}\n    hint: {}\n",
+            text_of(app, "name"),
+            text_of(app, "error"),
+            text_of(app, "hint")
+        ));
+    }
+    Ok(HostShown { text, failed })
+}
 
 /// `wasmhost reload --app`.
 ///
 /// # Errors
 /// When the host gives no answer, or has no such app.
-pub(super) fn reload_app(host: &FoundHost, app: &str, as_json: bool) -> Result<HostShown, HostCommandError> {
+fn reload_app(host: &FoundHost, app: &str, as_json: bool) -> Result<HostShown, HostCommandError> {
     let answer = of_app(host, app, "reload")?;
     let outcome = outcome(&answer)?;
     let failed = answer.status != StatusCode::OK;

@@ -5,11 +5,15 @@ mod columns;
 mod json;
 mod lines;
 mod model;
+mod news;
 mod palette;
 mod rates;
 mod sample;
 mod screen;
+mod table;
 mod terminal;
+#[cfg(test)]
+mod testing;
 mod texts;
 mod view;
 

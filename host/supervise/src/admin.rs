@@ -37,7 +37,7 @@ use wasmhost_serve::worker::inbox::Accepted;
 
 pub(crate) use self::answers::{AdminAnswer, page, switch_to};
 use self::dashboard::Dashboard;
-use self::gate::Door;
+use self::gate::AdminDoor;
 use self::routes::{FoundRoute, RouteAccess, RouteAsks};
 use crate::host_status::HostStatus;
 
@@ -103,7 +103,7 @@ pub(crate) enum AdminCommand {
 struct Answerer {
     host_status: Arc<HostStatus>,
     commands: Box<dyn Commands>,
-    door: Door,
+    door: AdminDoor,
     /// None at the control socket.
     dashboard: Option<Rc<Dashboard>>,
     /// What is told of refusals.
@@ -113,22 +113,22 @@ struct Answerer {
 /// Serves the admin address; never ends, not by a bug of its own.
 pub(crate) async fn serve(listener: Listener, host_status: Arc<HostStatus>, commands: impl Commands) {
     let door = match listener.address() {
-        Address::Tcp(address) if address.ip().to_canonical().is_loopback() => Door::Loopback,
-        Address::Tcp(_) => Door::Network,
-        Address::Unix(_) => Door::Socket,
+        Address::Tcp(address) if address.ip().to_canonical().is_loopback() => AdminDoor::Loopback,
+        Address::Tcp(_) => AdminDoor::Network,
+        Address::Unix(_) => AdminDoor::Socket,
     };
     serve_all(listener, Answerer::new(host_status, commands, door)).await;
 }
 
 /// Serves the control socket; never ends, either.
 pub(crate) async fn serve_commands(listener: Listener, host_status: Arc<HostStatus>, commands: impl Commands) {
-    serve_all(listener, Answerer::new(host_status, commands, Door::Control)).await;
+    serve_all(listener, Answerer::new(host_status, commands, AdminDoor::Control)).await;
 }
 
 impl Answerer {
-    fn new(host_status: Arc<HostStatus>, commands: impl Commands, door: Door) -> Rc<Self> {
+    fn new(host_status: Arc<HostStatus>, commands: impl Commands, door: AdminDoor) -> Rc<Self> {
         let told = Throttles::new(REFUSALS_TOLD_EVERY, AdminRefusal::ALL.len());
-        let dashboard = (door != Door::Control).then(|| Dashboard::begin(Arc::clone(&host_status)));
+        let dashboard = (door != AdminDoor::Control).then(|| Dashboard::begin(Arc::clone(&host_status)));
         Rc::new(Self { host_status, commands: Box::new(commands), door, dashboard, told })
     }
 
@@ -288,7 +288,7 @@ impl Visitor {
         let has_asked = Rc::new(Cell::new(false));
         let asked = Rc::clone(&has_asked);
         let task = tokio::task::spawn_local(async move {
-            let time = if answerer.door == Door::Control { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
+            let time = if answerer.door == AdminDoor::Control { CONTROL_TIMEOUT } else { CONNECTION_TIMEOUT };
             let deadline = Rc::new(Cell::new(Instant::now() + time));
             let mut connection = pin!(connection(socket, peer, answerer, asked, Rc::clone(&deadline)));
             loop {

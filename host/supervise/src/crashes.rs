@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use wasmhost_base::throttle::Throttle;
 use wasmhost_base::{heap, inject};
-use wasmhost_config::{App, CrashSettings};
+use wasmhost_config::CrashSettings;
 use wasmhost_serve::worker::SentReport;
 
+pub(crate) use self::bundle::CrashFacts;
 use self::bundle::{CrashBundle, FORMAT};
 use self::folder::CrashFolder;
 use self::pace::{CrashPace, Paced};
@@ -28,18 +29,6 @@ const REPORT_BYTES_MAX: u64 = 8 << 20;
 const FAILED_LINE_EVERY: Duration = Duration::from_secs(10);
 /// How long a host that stops waits for the last bundle to be on the disk.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
-
-/// A fault, as the primary knows it.
-pub(crate) struct CrashFacts {
-    pub(crate) app: Arc<App>,
-    /// How often the app has been loaded.
-    pub(crate) revision: u64,
-    pub(crate) worker: u16,
-    /// 0: the instance had none, or several.
-    pub(crate) request: u64,
-    pub(crate) kind: String,
-    pub(crate) detail: String,
-}
 
 /// A bundle on its way to the disk.
 struct WaitingBundle {
@@ -216,6 +205,7 @@ pub struct BundleError {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use wasmhost_config::App;
     use wasmhost_serve::worker::FaultReport;
 
     fn settings(dir: &Path) -> CrashSettings {

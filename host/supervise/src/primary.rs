@@ -34,7 +34,9 @@ mod succession;
 mod swaps;
 mod unpublished;
 mod upgrades;
+mod watches;
 mod watching;
+mod wear;
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -76,7 +78,7 @@ use self::succession::{Succession, SuccessionToBe};
 use self::swaps::Swaps;
 use self::unpublished::Unpublished;
 use self::upgrades::{Upgrades, wait_for_successor};
-use self::watching::Watches;
+use self::watches::Watches;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, ControlOrder};

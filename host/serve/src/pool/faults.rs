@@ -4,7 +4,6 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use wasmhost_base::line_budget::LineBudget;
 use wasmhost_config::guarded_values;
 use wasmhost_sandbox::{Fault, FaultKind, InstanceRecord, Recorded, capabilities};
 
@@ -12,23 +11,8 @@ use super::common::PoolNotice;
 use super::health::Verdict;
 use super::instances::{InstanceOrigin, Pool};
 use crate::development::trace_text;
-use crate::fault_report::{FaultReport, Hiding, OfInstance, REPORTS_PER_SECOND};
+use crate::fault_report::{FaultReport, Hiding, OfInstance};
 use crate::instance_fault::InstanceFault;
-
-/// At most so many log lines in a second about faults of an app on a worker; each fault is counted.
-const FAULT_LINES_PER_SECOND: u64 = 50;
-
-/// How much is said of the faults of an app on a worker.
-pub(super) struct FaultBudgets {
-    lines: LineBudget,
-    reports: LineBudget,
-}
-
-impl Default for FaultBudgets {
-    fn default() -> Self {
-        Self { lines: LineBudget::of(FAULT_LINES_PER_SECOND), reports: LineBudget::of(REPORTS_PER_SECOND) }
-    }
-}
 
 impl Pool {
     /// The guest gave an answer.

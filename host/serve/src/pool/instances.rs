@@ -18,7 +18,7 @@ use wasmhost_sandbox::{
 use super::codel::CoDel;
 use super::common::{Common, PoolNotice};
 use super::fallback::{CanaryState, Fallback};
-use super::faults::FaultBudgets;
+use super::fault_budgets::FaultBudgets;
 use super::health::{Health, Try, Verdict};
 use super::holders::{Holder, Holders};
 use super::queue::Queue;

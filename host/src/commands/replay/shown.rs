@@ -10,7 +10,8 @@ use wasmhost_serve::worker::{ReportedOutput, ReportedRequest};
 use wasmhost_supervise::crashes::bundle::CrashBundle;
 use wasmhost_supervise::replay::{Replay, ReplayFault, Replayed};
 
-use super::{PlannedRequest, ReplayOutcome, outcome};
+use super::outcome::{ReplayOutcome, outcome};
+use super::planned::PlannedRequest;
 use crate::commands::plain::plain;
 
 /// Lines of a stack, and of an output, that are shown.

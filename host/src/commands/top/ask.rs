@@ -9,8 +9,7 @@ use serde_json::Value;
 use wasmhost_supervise::control::client::{ControlError, FoundHost, ask, hosts};
 
 use super::model::TopAnswer;
-use super::terminal::TopSignal;
-use super::view::{TopKey, TopOrder};
+use super::news::{TopNews, TopOrder};
 use crate::commands::hosts::{
     HostCommandError, PATIENCE, has_failed, reload_of, reload_told, restart_of, restart_told, status_of,
 };
@@ -19,26 +18,6 @@ use crate::commands::hosts::{
 pub(super) const HOSTS_SHOWN_MAX: usize = 32;
 /// How often is looked for other hosts at most.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
-
-/// What the screen hears.
-pub(super) enum TopNews {
-    /// A key was pressed.
-    Key(TopKey),
-    /// The terminal has another size.
-    Resized,
-    /// Nobody can press a key any more.
-    KeysLost,
-    /// A signal came.
-    Signal(TopSignal),
-    /// Hosts that may run.
-    Found(Vec<FoundHost>),
-    /// A host has answered.
-    Answered(FoundHost, TopAnswer),
-    /// A host gave no answer, for this reason. `is_gone`: it is not asked again before it is found again.
-    Failed { host: FoundHost, why: String, is_gone: bool },
-    /// What was ordered of a host is done, or has failed.
-    Done { order: TopOrder, told: String },
-}
 
 /// What is known of a host from the last answer.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use super::model::{TopRow, of};
 use super::rates::{TopTime, float};
+use super::table::TopTable;
 use super::texts::{NOTHING, TopLetters, bytes, count, fit, percent, rate, span, time, width};
-use super::view::TopTable;
 
 /// A column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +223,7 @@ pub(super) fn cells(shown: &[(TopColumn, usize)], row: &TopRow, letters: TopLett
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::tests::model;
+    use super::super::testing::model;
     use super::*;
 
     fn shown(table: TopTable, columns: usize) -> Vec<TopColumn> {

@@ -135,7 +135,7 @@ fn of_fault(fault: &TopFault) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::tests::model;
+    use super::super::testing::model;
     use super::*;
 
     #[test]

@@ -7,10 +7,12 @@ use ratatui::text::{Line, Span};
 
 use super::columns::{cells, layout, name, titles};
 use super::model::{HostLink, RETURNS_WITHIN, TopHost, TopModel, TopRow, of};
+use super::news::TopOrder;
 use super::palette::{TopPaint, TopPalette};
 use super::rates::{TopRates, TopTime};
+use super::table::TopTable;
 use super::texts::{NOTHING, TopLetters, by_name, bytes, count, cut, fit, percent, rate, span, time, width, wrapped};
-use super::view::{TopMode, TopOrder, TopTable, TopView};
+use super::view::{TopMode, TopView};
 
 /// What the screen is like.
 #[derive(Debug, Clone, Copy)]
@@ -412,8 +414,8 @@ fn detail_title(row: &TopRow, table: TopTable) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::model::TopAnswer;
-    use super::super::model::tests::model;
-    use super::super::view::TopKey;
+    use super::super::news::TopKey;
+    use super::super::testing::{model, status};
     use super::*;
 
     fn look(columns: usize, rows: usize) -> TopLook {
@@ -485,7 +487,7 @@ mod tests {
     #[test]
     fn the_selected_row_is_seen_however_many_there_are() {
         let mut model = model();
-        let mut status = super::super::sample::tests::status();
+        let mut status = status();
         let apps: Vec<_> =
             (100..400).map(|app| serde_json::json!({"name": format!("app{app}"), "state": "awake"})).collect();
         status["apps"] = apps.into();

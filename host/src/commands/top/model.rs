@@ -255,34 +255,9 @@ pub(super) fn of(row: &TopRow) -> (&TopFigures, Option<&TopRates>) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::sample::tests::status;
+mod tests {
+    use super::super::testing::{answer, model, status};
     use super::*;
-    use serde_json::json;
-
-    pub(in super::super) fn answer(at: Instant, status: Value) -> TopAnswer {
-        let detail = "wasm trap: un\u{1b}[31mreachable";
-        let fault = json!({"id": 9, "time": "2026-01-02T03:04:05.000006Z", "event": "fault", "worker": 2, "app": "shop",
-            "fault": "trap", "detail": detail});
-        TopAnswer { at, status, events: vec![fault] }
-    }
-
-    /// A host that has answered twice, a second apart: 50 requests more on worker 1.
-    pub(in super::super) fn model() -> TopModel {
-        let (mut model, now) = (TopModel::default(), Instant::now());
-        let mut later = status();
-        later["workers"][0]["requests"] = 90.into();
-        later["workers"][0]["latency_us"]["1000"] = 90.into();
-        later["workers"][0]["cpu_us"] = 262_000.into();
-        later["apps"][0]["requests"] = 150.into();
-        later["apps"][0]["latency_us"]["1000"] = 150.into();
-        later["apps"][0]["guest_cpu_us"] = 20_000.into();
-        for (second, status) in [(0, status()), (1, later)] {
-            let at = now + Duration::from_secs(second);
-            model.answered("shop", Path::new("/run/shop.sock"), answer(at, status));
-        }
-        model
-    }
 
     #[test]
     fn rows_have_what_happened_since_the_sample_before() {

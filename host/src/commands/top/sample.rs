@@ -159,34 +159,10 @@ fn add<K: Ord + Clone>(sum: &mut BTreeMap<K, u64>, one: &BTreeMap<K, u64>) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::testing::status;
     use super::*;
     use serde_json::json;
-
-    /// The status of a host with two workers and two apps, of which one has served.
-    pub(in super::super) fn status() -> Value {
-        let worker = |number: u64, requests: u64| {
-            json!({
-                "worker": number, "state": "listening", "thread_generation": 1, "requests": requests,
-                "responses": {"2xx": requests, "5xx": 0}, "latency_us": {"1000": requests, "2500": 0, "inf": 0},
-                "faults": {"trap": number, "memory": 0}, "sheds": {"queue-full": 0}, "guest_cpu_us": 100 * requests,
-                "cpu_us": 300 * requests, "open_connections": 3, "in_flight": 1, "waiting": 0, "instances": 2,
-                "memory_bytes": 2_000_000, "memory_peak_bytes": 3_000_000, "uptime_seconds": 65,
-            })
-        };
-        json!({
-            "version": "0.1.0", "pid": 7, "phase": "running", "ready": true, "uptime_seconds": 70,
-            "instance_memory_bytes": 5_000_000, "instance_memory_peak_bytes": 6_000_000,
-            "instance_memory_max_bytes": 2_147_483_648_u64,
-            "workers": [worker(1, 40), worker(2, 60)],
-            "apps": [
-                {"name": "shop", "state": "running", "revision": 4, "requests": 100, "responses": {"5xx": 2},
-                 "latency_us": {"1000": 100, "inf": 0}, "guest_cpu_us": 10_000, "in_flight": 2, "waiting": 1,
-                 "faults": {"trap": 3}, "memory_bytes": 4_000_000, "memory_peak_bytes": 5_000_000, "uptime_seconds": 60},
-                {"name": "bl\u{1b}[2Jog", "state": "failed", "revision": 0, "error": "no\nfile\u{202e}"},
-            ],
-        })
-    }
 
     #[test]
     fn a_host_has_what_its_workers_have_in_sum() {

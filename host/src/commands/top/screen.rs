@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use wasmhost_base::inject;
 use wasmhost_supervise::control::client::{ControlError, FoundHost};
 
-use super::ask::{HOSTS_SHOWN_MAX, TopNews, carry_out, find, watch};
+use super::ask::{HOSTS_SHOWN_MAX, carry_out, find, watch};
 use super::lines::{TopLook, screen};
 use super::model::{RETURNS_WITHIN, TopModel};
-use super::terminal::{TopScreen, TopSignal, tell_keys, tell_signals};
-use super::view::{TopAct, TopOrder, TopView};
+use super::news::{TopNews, TopOrder, TopSignal};
+use super::terminal::{TopScreen, tell_keys, tell_signals};
+use super::view::{TopAct, TopView};
 use crate::commands::hosts::HostCommandError;
 
 /// What may wait to be heard. Whoever tells more waits.

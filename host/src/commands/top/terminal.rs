@@ -20,11 +20,10 @@ use rustix::process::{Pid, Signal, getpgid, getpgrp, getppid, getsid, kill_curre
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use wasmhost_base::inject;
 
-use super::ask::TopNews;
 use super::lines::TopLook;
+use super::news::{TopKey, TopNews, TopSignal};
 use super::palette::TopPalette;
 use super::texts::TopLetters;
-use super::view::TopKey;
 use crate::commands::hosts::HostCommandError;
 
 /// Bytes that are kept until the whole of a drawing is written: more than a large screen takes.
@@ -40,17 +39,6 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 static IS_OURS: AtomicBool = AtomicBool::new(false);
 /// The command ends: nobody waits for the terminal any more.
 static ENDS: AtomicBool = AtomicBool::new(false);
-
-/// A signal, as far as it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TopSignal {
-    /// To end.
-    End,
-    /// To stop until the shell goes on with it.
-    Suspend,
-    /// It goes on after a stop.
-    Continue,
-}
 
 /// What the terminal is like; its size is asked at each drawing.
 ///

@@ -5,86 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::columns::{TopColumn, name};
 use super::model::{TopHost, TopModel, TopRow};
+use super::news::{TopKey, TopOrder};
+use super::table::TopTable;
 
 /// How long a message is shown.
 const MESSAGE_FOR: Duration = Duration::from_secs(15);
 /// Longest filter, in characters.
 const FILTER_MAX: usize = 60;
-
-/// A table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TopTable {
-    Hosts,
-    Workers,
-    Apps,
-    Events,
-}
-
-impl TopTable {
-    /// All, in their order on the screen.
-    pub(super) const ALL: [Self; 4] = [Self::Hosts, Self::Workers, Self::Apps, Self::Events];
-
-    /// Over its column of names.
-    pub(super) fn title(self) -> &'static str {
-        match self {
-            Self::Hosts => "HOST",
-            Self::Workers => "WORKER",
-            Self::Apps => "APP",
-            Self::Events => "EVENT",
-        }
-    }
-
-    fn beside(self, forth: bool) -> Self {
-        let steps = if forth { 1 } else { Self::ALL.len() - 1 };
-        Self::ALL.get((self as usize + steps) % Self::ALL.len()).copied().unwrap_or(self)
-    }
-}
-
-/// A key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TopKey {
-    Letter(char),
-    Control(char),
-    Up,
-    Down,
-    Left,
-    Right,
-    PageUp,
-    PageDown,
-    Home,
-    End,
-    Tab,
-    BackTab,
-    Enter,
-    Escape,
-    Backspace,
-}
-
-/// What a host is asked to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TopOrder {
-    /// To reload.
-    Reload(PathBuf),
-    /// To replace this worker, or all.
-    Restart(PathBuf, Option<u16>),
-}
-
-impl TopOrder {
-    /// Of which host.
-    pub(super) fn socket(&self) -> &Path {
-        match self {
-            Self::Reload(socket) | Self::Restart(socket, _) => socket,
-        }
-    }
-
-    /// What it does, in words.
-    pub(super) fn doing(&self) -> &'static str {
-        match self {
-            Self::Reload(_) => "reloading",
-            Self::Restart(..) => "restarting",
-        }
-    }
-}
 
 /// What comes of a key, besides what it changes of the view.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -348,9 +275,8 @@ impl TopView {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::super::model::tests::{answer, model};
-    use super::super::sample::tests::status;
+mod tests {
+    use super::super::testing::{answer, model, status};
     use super::*;
 
     fn press(view: &mut TopView, model: &TopModel, keys: &[TopKey]) -> TopAct {

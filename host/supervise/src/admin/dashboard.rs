@@ -23,7 +23,7 @@ use wasmhost_base::panics::caught;
 use wasmhost_config::AppId;
 use wasmhost_serve::metrics::AppFigures;
 
-use self::history::{Doing, EVERY, History, Moment};
+use self::history::{Activity, EVERY, History, HistoryMoment};
 use self::plots::Look;
 use super::AdminAnswer;
 use super::answers::page;
@@ -122,7 +122,7 @@ struct LiveDoing {
 }
 
 impl LiveDoing {
-    fn of(Doing { requests, errors, cpu, .. }: Doing, memory: u64, in_flight: u64) -> Self {
+    fn of(Activity { requests, errors, cpu, .. }: Activity, memory: u64, in_flight: u64) -> Self {
         Self { requests, errors, cpu, memory, in_flight }
     }
 }
@@ -255,7 +255,7 @@ fn live<'a>(
 /// The apps with the most requests.
 fn apps<'a>(
     rows: &'a BTreeMap<AppId, AppRow>,
-    moment: &Moment,
+    moment: &HistoryMoment,
     figures: HashMap<&AppId, &AppFigures>,
 ) -> Vec<LiveApp<'a>> {
     let mut apps: Vec<LiveApp<'_>> = rows

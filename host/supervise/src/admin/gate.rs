@@ -10,7 +10,7 @@ use super::routes::RouteAccess;
 
 /// The way by which requests come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum AdminDoor {
     /// The control socket: the user of the host, or root.
     Control,
     /// A Unix socket that the settings name as the admin address: whom its file lets through.
@@ -23,7 +23,7 @@ pub(crate) enum Door {
 
 /// Whether a request is answered that asks for something of this kind.
 pub(super) fn check<T>(
-    door: Door,
+    door: AdminDoor,
     access: RouteAccess,
     request: &Request<T>,
     who: &AdminAccess,
@@ -33,11 +33,11 @@ pub(super) fn check<T>(
     if hops::hops(headers) != Some(0) {
         return Err(AdminRefusal::Guest);
     }
-    if door == Door::Control {
+    if door == AdminDoor::Control {
         return Ok(());
     }
     let host = host_of(request, door)?;
-    if door != Door::Socket {
+    if door != AdminDoor::Socket {
         // Of a request that names it in its target, too, that name counts (RFC 9112, section 3.2.2).
         let target = request.uri().authority().map(http::uri::Authority::as_str);
         if !host.into_iter().chain(target).all(|name| who.is_asked_as(name)) {
@@ -47,7 +47,7 @@ pub(super) fn check<T>(
     if comes_from_elsewhere(headers, host, access) {
         return Err(AdminRefusal::Origin);
     }
-    let is_wanted = access == RouteAccess::Change || door == Door::Network;
+    let is_wanted = access == RouteAccess::Change || door == AdminDoor::Network;
     match (access, &who.token) {
         (RouteAccess::Open, _) => Ok(()),
         (_, None) if is_wanted => Err(AdminRefusal::Off),
@@ -61,11 +61,11 @@ pub(super) fn check<T>(
 }
 
 /// The only `Host` of a request (RFC 9112, section 3.2). Only HTTP/1.0 has none.
-fn host_of<T>(request: &Request<T>, door: Door) -> Result<Option<&str>, AdminRefusal> {
+fn host_of<T>(request: &Request<T>, door: AdminDoor) -> Result<Option<&str>, AdminRefusal> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().map(Some).map_err(|_| AdminRefusal::NoHost),
-        (None, None) if request.version() == Version::HTTP_10 || door == Door::Socket => Ok(None),
+        (None, None) if request.version() == Version::HTTP_10 || door == AdminDoor::Socket => Ok(None),
         _ => Err(AdminRefusal::NoHost),
     }
 }
@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn checked(
-        door: Door,
+        door: AdminDoor,
         access_of_route: RouteAccess,
         has_token: bool,
         fields: &[(&str, &str)],
@@ -126,21 +126,21 @@ mod tests {
     #[test]
     fn a_token_is_wanted_for_changes_and_from_other_machines_and_wherever_there_is_one() {
         for (door, route, has_token, without, with) in [
-            (Door::Control, Change, false, Ok(()), Ok(())),
-            (Door::Control, Change, true, Ok(()), Ok(())),
-            (Door::Loopback, Open, true, Ok(()), Ok(())),
-            (Door::Loopback, Read, false, Ok(()), Ok(())),
-            (Door::Loopback, Read, true, Err(NoToken), Ok(())),
-            (Door::Loopback, Change, false, Err(Off), Err(Off)),
-            (Door::Loopback, Change, true, Err(NoToken), Ok(())),
-            (Door::Socket, Read, false, Ok(()), Ok(())),
-            (Door::Socket, Change, false, Err(Off), Err(Off)),
-            (Door::Socket, Change, true, Err(NoToken), Ok(())),
-            (Door::Network, Open, false, Ok(()), Ok(())),
-            (Door::Network, Open, true, Ok(()), Ok(())),
-            (Door::Network, Read, false, Err(Off), Err(Off)),
-            (Door::Network, Read, true, Err(NoToken), Ok(())),
-            (Door::Network, Change, true, Err(NoToken), Ok(())),
+            (AdminDoor::Control, Change, false, Ok(()), Ok(())),
+            (AdminDoor::Control, Change, true, Ok(()), Ok(())),
+            (AdminDoor::Loopback, Open, true, Ok(()), Ok(())),
+            (AdminDoor::Loopback, Read, false, Ok(()), Ok(())),
+            (AdminDoor::Loopback, Read, true, Err(NoToken), Ok(())),
+            (AdminDoor::Loopback, Change, false, Err(Off), Err(Off)),
+            (AdminDoor::Loopback, Change, true, Err(NoToken), Ok(())),
+            (AdminDoor::Socket, Read, false, Ok(()), Ok(())),
+            (AdminDoor::Socket, Change, false, Err(Off), Err(Off)),
+            (AdminDoor::Socket, Change, true, Err(NoToken), Ok(())),
+            (AdminDoor::Network, Open, false, Ok(()), Ok(())),
+            (AdminDoor::Network, Open, true, Ok(()), Ok(())),
+            (AdminDoor::Network, Read, false, Err(Off), Err(Off)),
+            (AdminDoor::Network, Read, true, Err(NoToken), Ok(())),
+            (AdminDoor::Network, Change, true, Err(NoToken), Ok(())),
         ] {
             assert_eq!(checked(door, route, has_token, &[HERE]), without, "{door:?} {route:?} {has_token}");
             assert_eq!(checked(door, route, has_token, &[HERE, RIGHT]), with, "{door:?} {route:?} {has_token} with");
@@ -158,13 +158,13 @@ mod tests {
             (&[HERE, ("authorization", "Basic 0123456789abcdef")], Err(NoToken)),
             (&[HERE, RIGHT, RIGHT], Err(NoToken)),
         ] {
-            assert_eq!(checked(Door::Loopback, Read, true, fields), expected, "{fields:?}");
+            assert_eq!(checked(AdminDoor::Loopback, Read, true, fields), expected, "{fields:?}");
         }
     }
 
     #[test]
     fn a_request_over_tcp_names_this_host_once() {
-        for door in [Door::Loopback, Door::Network] {
+        for door in [AdminDoor::Loopback, AdminDoor::Network] {
             for (fields, expected) in [
                 (&[("host", "127.0.0.1:1")][..], Ok(())),
                 (&[("host", "named.test")], Ok(())),
@@ -176,12 +176,12 @@ mod tests {
                 assert_eq!(checked(door, Open, false, fields), expected, "{door:?} {fields:?}");
             }
         }
-        assert_eq!(checked(Door::Socket, Read, false, &[("host", "anything")]), Ok(()));
-        assert_eq!(checked(Door::Control, Change, false, &[("host", "anything")]), Ok(()));
+        assert_eq!(checked(AdminDoor::Socket, Read, false, &[("host", "anything")]), Ok(()));
+        assert_eq!(checked(AdminDoor::Control, Change, false, &[("host", "anything")]), Ok(()));
         let of = |target: &str, version| {
             let request = Request::builder().uri(target).version(version);
             let request = if version == Version::HTTP_10 { request } else { request.header("host", "localhost") };
-            check(Door::Loopback, Read, &request.body(()).expect("a request"), &access(false))
+            check(AdminDoor::Loopback, Read, &request.body(()).expect("a request"), &access(false))
         };
         assert_eq!(of("http://evil.test/x", Version::HTTP_11), Err(Host), "the target's name counts, too");
         assert_eq!(of("http://127.0.0.1/x", Version::HTTP_11), Ok(()));
@@ -204,9 +204,9 @@ mod tests {
             (Change, &[("sec-fetch-site", "none")], Ok(())),
         ] {
             let fields = [&[HERE, RIGHT], fields].concat();
-            assert_eq!(checked(Door::Loopback, route, true, &fields), expected, "{route:?} {fields:?}");
+            assert_eq!(checked(AdminDoor::Loopback, route, true, &fields), expected, "{route:?} {fields:?}");
         }
-        assert_eq!(checked(Door::Socket, Read, false, &[("origin", "http://evil.test")]), Err(Origin));
-        assert_eq!(checked(Door::Loopback, Open, false, &[HERE, ("cdn-loop", "wasmhost")]), Err(Guest));
+        assert_eq!(checked(AdminDoor::Socket, Read, false, &[("origin", "http://evil.test")]), Err(Origin));
+        assert_eq!(checked(AdminDoor::Loopback, Open, false, &[HERE, ("cdn-loop", "wasmhost")]), Err(Guest));
     }
 }

@@ -1,15 +1,14 @@
 //! What is in a crash bundle, and what of it goes when it is too large. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use wasmhost_config::{recorded_grants, recorded_settings};
+use wasmhost_config::{App, recorded_grants, recorded_settings};
 use wasmhost_sandbox::{TrapFrame, capabilities};
 use wasmhost_serve::worker::{FaultReport, ReportedOutput, ReportedRequest};
-
-use super::CrashFacts;
 
 /// The format that this version writes; it changes if a field changes its meaning or is removed.
 pub const FORMAT: u32 = 1;
@@ -17,6 +16,18 @@ pub const FORMAT: u32 = 1;
 const LONG_VALUE_BYTES: usize = 256;
 /// Frames that are left in it.
 const FRAMES_LEFT: usize = 16;
+
+/// A fault, as the primary knows it.
+pub(crate) struct CrashFacts {
+    pub(crate) app: Arc<App>,
+    /// How often the app has been loaded.
+    pub(crate) revision: u64,
+    pub(crate) worker: u16,
+    /// 0: the instance had none, or several.
+    pub(crate) request: u64,
+    pub(crate) kind: String,
+    pub(crate) detail: String,
+}
 
 /// A crash bundle: a file of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,8 +170,6 @@ fn without_long_values(request: &mut ReportedRequest) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-    use wasmhost_config::App;
     use wasmhost_serve::worker::ReportedField;
 
     fn bundle(output: usize, value: usize, frames: usize) -> CrashBundle {

@@ -10,7 +10,7 @@ use wasmhost_sandbox::Ticker;
 use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::INBOX_MAX;
 
-use super::retiring::Beginning;
+use super::wear::WorkerBeginning;
 use crate::backend::{Backend, Worker};
 use crate::balancer::WorkerView;
 use crate::supervisor::{Heartbeat, Liveness};
@@ -37,7 +37,7 @@ pub(super) struct Place<B: Backend> {
     /// It is to end, and to be started again: it gets no more connections.
     pub(super) leaves: bool,
     /// What the one that runs began with.
-    pub(super) beginning: Option<Beginning>,
+    pub(super) beginning: Option<WorkerBeginning>,
     /// Its first start is over: it has listened, or has died.
     pub(super) has_begun: bool,
     /// Of its own, with `--balance kernel`.

@@ -27,7 +27,7 @@ use super::scheduling::Scheduling;
 use super::swaps::Swaps;
 use super::unpublished::Unpublished;
 use super::upgrades::Upgrades;
-use super::watching::Watches;
+use super::watches::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::crashes::Crashes;

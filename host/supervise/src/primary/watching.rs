@@ -1,7 +1,6 @@
 //! New revisions of apps are watched after they began, and the host goes back from those that fare worse than the ones before; it
 //! also goes back when a command says so.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -17,10 +16,6 @@ use crate::apps::watch::{Watch, WatchVerdict};
 use crate::backend::Backend;
 use crate::events::{HostEvent, shortened};
 
-/// The revisions that are watched, and when each is looked at next.
-#[derive(Debug, Default)]
-pub(super) struct Watches(BTreeMap<AppId, (Watch, Instant)>);
-
 /// Why the host goes back: one of [`ROLLBACK_CAUSES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RollbackCause {
@@ -31,18 +26,6 @@ enum RollbackCause {
 impl RollbackCause {
     const fn name(self) -> &'static str {
         ROLLBACK_CAUSES[self as usize]
-    }
-}
-
-impl Watches {
-    /// When [`Primary::look_at_revisions`] has something to do.
-    pub(super) fn due_at(&self) -> Option<Instant> {
-        self.0.values().map(|(_, at)| *at).min()
-    }
-
-    /// The revision of an app is not watched any more.
-    pub(super) fn forget(&mut self, app: AppId) {
-        self.0.remove(&app);
     }
 }
 

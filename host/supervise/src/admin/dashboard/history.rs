@@ -17,7 +17,7 @@ pub(super) const MOMENTS_MAX: usize = 180;
 
 /// How one worker or app did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Doing {
+pub(super) struct Activity {
     /// Responses in a second.
     pub(super) requests: f32,
     /// Responses with a status of 500 or above in a second.
@@ -30,22 +30,22 @@ pub(super) struct Doing {
 
 /// How the host did.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Moment {
+pub(super) struct HistoryMoment {
     /// All workers in sum.
-    pub(super) all: Doing,
+    pub(super) all: Activity,
     /// Requests that were refused for want of capacity, in a second.
     pub(super) sheds: f32,
     /// Half of all requests, nine of ten, and 99 of 100 took so many seconds at most; none: there were none.
     pub(super) percentiles: Option<[f32; 3]>,
     /// By the numbers of workers.
-    pub(super) workers: BTreeMap<usize, Doing>,
+    pub(super) workers: BTreeMap<usize, Activity>,
     /// By app.
-    pub(super) apps: BTreeMap<AppId, Doing>,
+    pub(super) apps: BTreeMap<AppId, Activity>,
 }
 
 /// What was counted when the last moment ended.
 #[derive(Debug, Clone, Default)]
-struct Counted {
+struct CountedBefore {
     requests: u64,
     errors: u64,
     cpu_us: u64,
@@ -53,7 +53,7 @@ struct Counted {
     buckets: [u64; LATENCY_BOUNDS.len() + 1],
 }
 
-impl Counted {
+impl CountedBefore {
     fn of(figures: &AppFigures) -> Self {
         Self {
             requests: figures.requests(),
@@ -73,9 +73,9 @@ impl Counted {
     }
 
     /// What was done since `before`. (What died may have counted more than what is read now.)
-    fn since(&self, before: &Self, seconds: f32, memory_bytes: u64) -> Doing {
+    fn since(&self, before: &Self, seconds: f32, memory_bytes: u64) -> Activity {
         let rate = |now: u64, before: u64| number(now.saturating_sub(before)) / seconds;
-        Doing {
+        Activity {
             requests: rate(self.requests, before.requests),
             errors: rate(self.errors, before.errors),
             cpu: rate(self.cpu_us, before.cpu_us) / 1e6,
@@ -87,31 +87,32 @@ impl Counted {
 /// The moments of a host.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    moments: VecDeque<Moment>,
+    moments: VecDeque<HistoryMoment>,
     before: Option<Before>,
 }
 
 #[derive(Debug)]
 struct Before {
     at: Instant,
-    all: Counted,
-    workers: BTreeMap<usize, Counted>,
-    apps: BTreeMap<AppId, Counted>,
+    all: CountedBefore,
+    workers: BTreeMap<usize, CountedBefore>,
+    apps: BTreeMap<AppId, CountedBefore>,
 }
 
 impl History {
     /// Adds a moment that ends now, with what has been counted by now: of all workers, and of these apps. The first call only takes note
     /// of that.
     pub(super) fn add(&mut self, now: Instant, sums: &Sums, apps: &[AppId]) {
-        let mut all = Counted::default();
+        let mut all = CountedBefore::default();
         let numbers = sums.shown.iter().map(|(number, _)| *number);
-        let workers: BTreeMap<usize, Counted> = numbers.clone().zip(sums.of_workers.iter().map(Counted::of)).collect();
+        let workers: BTreeMap<usize, CountedBefore> =
+            numbers.clone().zip(sums.of_workers.iter().map(CountedBefore::of)).collect();
         workers.values().for_each(|worker| all.add(worker));
-        let of_apps: BTreeMap<AppId, Counted> =
-            apps.iter().zip(&sums.of_apps).map(|(app, figures)| (*app, Counted::of(figures))).collect();
+        let of_apps: BTreeMap<AppId, CountedBefore> =
+            apps.iter().zip(&sums.of_apps).map(|(app, figures)| (*app, CountedBefore::of(figures))).collect();
         if let Some(before) = &self.before {
             let seconds = now.saturating_duration_since(before.at).as_secs_f32().max(0.001);
-            let none = Counted::default();
+            let none = CountedBefore::default();
             let memory: u64 = sums.of_workers.iter().map(|figures| figures.memory_bytes).sum();
             let by_worker = numbers.zip(&sums.of_workers).filter_map(|(number, figures)| {
                 let before = before.workers.get(&number).unwrap_or(&none);
@@ -121,7 +122,7 @@ impl History {
                 let before = before.apps.get(app).unwrap_or(&none);
                 Some((*app, of_apps.get(app)?.since(before, seconds, figures.memory_bytes)))
             });
-            let moment = Moment {
+            let moment = HistoryMoment {
                 all: all.since(&before.all, seconds, memory),
                 sheds: number(all.sheds.saturating_sub(before.all.sheds)) / seconds,
                 percentiles: percentiles(&all.buckets, &before.all.buckets),
@@ -137,12 +138,12 @@ impl History {
     }
 
     /// The moments, the oldest first.
-    pub(super) fn moments(&self) -> &VecDeque<Moment> {
+    pub(super) fn moments(&self) -> &VecDeque<HistoryMoment> {
         &self.moments
     }
 
     /// The last one.
-    pub(super) fn last(&self) -> Option<&Moment> {
+    pub(super) fn last(&self) -> Option<&HistoryMoment> {
         self.moments.back()
     }
 }
@@ -207,9 +208,9 @@ mod tests {
         assert!(history.last().is_none(), "nothing to compare with");
         history.add(begin + Duration::from_secs(5), &sums(600, 50, 0, 0), &[AppId(7)]);
         let moment = history.last().expect("a moment");
-        let expected = Doing { requests: 100.0, errors: 10.0, cpu: 0.1, memory_mib: 3.0 };
+        let expected = Activity { requests: 100.0, errors: 10.0, cpu: 0.1, memory_mib: 3.0 };
         assert_eq!((moment.all, moment.workers[&1], moment.apps[&AppId(7)]), (expected, expected, expected));
-        assert_eq!(moment.workers[&2], Doing::default());
+        assert_eq!(moment.workers[&2], Activity::default());
         // What counts anew is no negative rate.
         history.add(begin + Duration::from_secs(10), &sums(0, 0, 0, 0), &[AppId(7)]);
         assert_eq!(history.last().map(|moment| moment.all.requests), Some(0.0));

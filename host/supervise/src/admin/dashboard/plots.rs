@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use wasmhost_config::AppId;
 
-use super::history::{Doing, EVERY, History, MOMENTS_MAX, Moment};
+use super::history::{Activity, EVERY, History, HistoryMoment, MOMENTS_MAX};
 
 /// Height of a plot, in pixels.
 const HEIGHT: u32 = 170;
@@ -50,12 +50,12 @@ pub(super) struct Plot {
     name: &'static str,
     title: &'static str,
     svg: String,
-    legend: Vec<Entry>,
+    legend: Vec<LegendEntry>,
 }
 
 /// A line of a plot, in its legend.
 #[derive(Debug, Serialize)]
-struct Entry {
+struct LegendEntry {
     name: String,
     color: String,
     /// Its last value, as it is written.
@@ -72,7 +72,7 @@ enum Unit {
 }
 
 /// A line, before it is drawn: a value for each moment, the oldest first.
-struct Line {
+struct PlotLine {
     name: String,
     values: Vec<Option<f64>>,
 }
@@ -84,7 +84,7 @@ pub(super) fn all(
     names: &BTreeMap<AppId, String>,
     look: Look,
 ) -> Vec<Plot> {
-    let line = |name: &str, of: &dyn Fn(&Moment) -> Option<f32>| Line {
+    let line = |name: &str, of: &dyn Fn(&HistoryMoment) -> Option<f32>| PlotLine {
         name: name.to_owned(),
         values: history.moments().iter().map(|moment| of(moment).map(f64::from)).collect(),
     };
@@ -95,14 +95,14 @@ pub(super) fn all(
     ];
     let percentile = |name: &str, index: usize| line(name, &|moment| moment.percentiles.map(|all| all[index]));
     let latency = vec![percentile("50 %", 0), percentile("90 %", 1), percentile("99 %", 2)];
-    let by_worker = |of: fn(&Doing) -> f32| {
+    let by_worker = |of: fn(&Activity) -> f32| {
         let lines = workers.iter().map(|(number, group)| {
             let group = group.as_ref().map(|group| format!(" ({group})")).unwrap_or_default();
             line(&format!("{number}{group}"), &|moment| moment.workers.get(number).map(of))
         });
         shortened(lines.collect())
     };
-    let by_app = |of: fn(&Doing) -> f32| {
+    let by_app = |of: fn(&Activity) -> f32| {
         let lines = names.iter().map(|(app, name)| line(name, &|moment| moment.apps.get(app).map(of)));
         shortened(lines.collect())
     };
@@ -119,7 +119,7 @@ pub(super) fn all(
         let colors = if look.is_dark { ON_DARK } else { ON_LIGHT };
         // Only the size of a plot could be wrong, and it is bounded.
         let svg = draw(unit, &lines, colors, look).unwrap_or_default();
-        let entry = |(line, RGBColor(red, green, blue)): (&Line, RGBColor)| Entry {
+        let entry = |(line, RGBColor(red, green, blue)): (&PlotLine, RGBColor)| LegendEntry {
             name: line.name.clone(),
             color: format!("#{red:02x}{green:02x}{blue:02x}"),
             now: line.values.last().copied().flatten().map_or_else(|| "–".to_owned(), |value| written(unit, value)),
@@ -130,29 +130,29 @@ pub(super) fn all(
 }
 
 /// The lines that were highest at some moment, in their order, and the sum of all others.
-fn shortened(mut lines: Vec<Line>) -> Vec<Line> {
+fn shortened(mut lines: Vec<PlotLine>) -> Vec<PlotLine> {
     if lines.len() <= LINES_MAX {
         return lines;
     }
-    let highest = |line: &Line| line.values.iter().copied().flatten().fold(0.0, f64::max);
+    let highest = |line: &PlotLine| line.values.iter().copied().flatten().fold(0.0, f64::max);
     let mut order: Vec<(f64, usize)> = lines.iter().map(highest).zip(0..).collect();
     order.sort_by(|(one, first), (other, second)| other.total_cmp(one).then(first.cmp(second)));
     let kept: BTreeSet<usize> = order.into_iter().take(LINES_MAX - 1).map(|(_, index)| index).collect();
     let mut index = 0..;
-    let others: Vec<Line> =
+    let others: Vec<PlotLine> =
         lines.extract_if(.., |_| !index.next().is_some_and(|index| kept.contains(&index))).collect();
     let length = others.first().map_or(0, |line| line.values.len());
     let sum = |at: usize| {
         let values: Vec<f64> = others.iter().filter_map(|line| line.values.get(at).copied().flatten()).collect();
         (!values.is_empty()).then(|| values.iter().sum())
     };
-    lines.push(Line { name: format!("{} others", others.len()), values: (0..length).map(sum).collect() });
+    lines.push(PlotLine { name: format!("{} others", others.len()), values: (0..length).map(sum).collect() });
     lines
 }
 
 fn draw(
     unit: Unit,
-    lines: &[Line],
+    lines: &[PlotLine],
     colors: [RGBColor; LINES_MAX],
     look: Look,
 ) -> Result<String, DrawingAreaErrorKind<std::io::Error>> {
@@ -176,7 +176,7 @@ fn draw(
 fn draw_over<Y>(
     range: Y,
     unit: Unit,
-    lines: &[Line],
+    lines: &[PlotLine],
     colors: [RGBColor; LINES_MAX],
     look: Look,
 ) -> Result<String, DrawingAreaErrorKind<std::io::Error>>
