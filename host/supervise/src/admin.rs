@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -347,7 +347,7 @@ async fn connection(
         wasmhost_base::inject::arm(request.headers());
         let (answerer, deadline) = (Rc::clone(&answerer), Rc::clone(&deadline));
         async move {
-            let is_upgrade = answerer.door == Door::Control
+            let is_upgrade = answerer.door == AdminDoor::Control
                 && request.method() == Method::POST
                 && request.uri().path() == UPGRADE
                 && request.headers().contains_key(header::UPGRADE);
