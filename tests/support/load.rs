@@ -18,7 +18,7 @@ pub fn under_load(address: SocketAddr, change: impl FnOnce() -> TestResult) -> R
         let client = move |number: usize| {
             let mut kept = Connection::open(address);
             while !is_over.load(Relaxed) {
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     assert_eq!(get(address, "/").status, 200);
                 } else {
                     let answer = kept.get("/");

@@ -96,7 +96,7 @@ pub(crate) fn prepare(args: &ReplayArgs) -> Result<PreparedReplay, ReplayCommand
     if grants.is_some_and(|grants| !grants.stores.is_empty() || !grants.databases.is_empty()) {
         wrong("--store, --sqlite", "a replay has neither stores nor databases".to_owned());
     }
-    let body = args.body.as_ref().map(|file| read_body(file)).transpose()?;
+    let body = args.body.as_ref().map(read_body).transpose()?;
     let mut added = HeaderMap::new();
     for text in &args.headers {
         match header(text) {

@@ -19,6 +19,9 @@ use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
 
+/// What came of a change of the revision that is served, and what workers are to hear of it; or why there was none.
+type RevisionChange<T, B> = Result<(T, Vec<Tell<<B as Backend>::Guest>>), String>;
+
 /// What is to be said to a worker about an app.
 pub(crate) enum Tell<G> {
     /// What to serve it with.
@@ -188,12 +191,7 @@ impl<B: Backend> Apps<B> {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn roll_back(
-        &mut self,
-        id: AppId,
-        to: Option<u64>,
-        backend: &B,
-    ) -> Result<(RolledBack, Vec<Tell<B::Guest>>), String> {
+    pub(crate) fn roll_back(&mut self, id: AppId, to: Option<u64>, backend: &B) -> RevisionChange<RolledBack, B> {
         let rolled_back = self.book.roll_back(id, to, Instant::now())?;
         Ok((rolled_back, self.run(backend)))
     }
@@ -202,7 +200,7 @@ impl<B: Backend> Apps<B> {
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn promote(&mut self, id: AppId, backend: &B) -> Result<(Promoted, Vec<Tell<B::Guest>>), String> {
+    pub(crate) fn promote(&mut self, id: AppId, backend: &B) -> RevisionChange<Promoted, B> {
         let promoted = self.book.promote(id, Instant::now())?;
         Ok((promoted, self.run(backend)))
     }

@@ -171,7 +171,7 @@ impl BundleWriter {
     fn write(&self, waiting: WaitingBundle) -> std::io::Result<usize> {
         let WaitingBundle { name, time, facts, report } = waiting;
         let bundle = CrashBundle::of(time, facts, report.read(REPORT_BYTES_MAX)?);
-        let bytes = bundle.to_bytes(self.settings.bundle_max_bytes);
+        let bytes = bundle.into_bytes(self.settings.bundle_max_bytes);
         self.folder.make_room(self.settings.bundles_max.saturating_sub(1))?;
         self.folder.write(&name, &bytes)?;
         Ok(bytes.len())

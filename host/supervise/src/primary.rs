@@ -347,17 +347,19 @@ fn make_places<B: Backend>(
     config: &Config,
     groups: &[Option<Arc<str>>],
 ) -> Result<Vec<Place<B>>, PrimaryError> {
-    let place = |(number, (is_wanted, (division, group))): (u16, (bool, (usize, &Option<Arc<str>>)))| {
-        let (scoreboard, scoreboard_file) =
-            backend.scoreboard().map_err(system("make room for what a worker shows"))?;
-        let division = (division, group.clone());
-        Ok(Place { is_wanted, ..Place::new(WorkerId(number), division, scoreboard, scoreboard_file) })
-    };
-    let of_each =
-        |count: u16| groups.iter().enumerate().flat_map(move |group| std::iter::repeat_n(group, count.into()));
-    let first = of_each(config.workers).map(|of| (true, of));
-    let more = of_each(config.workers_max.saturating_sub(config.workers)).map(|of| (false, of));
-    (1..).zip(first.chain(more)).map(place).collect()
+    let mut places = Vec::new();
+    for (count, is_wanted) in [(config.workers, true), (config.workers_max.saturating_sub(config.workers), false)] {
+        for (division, group) in groups.iter().enumerate() {
+            for _ in 0..count {
+                let (scoreboard, scoreboard_file) =
+                    backend.scoreboard().map_err(system("make room for what a worker shows"))?;
+                let id = WorkerId(u16::try_from(places.len() + 1).unwrap_or(u16::MAX));
+                let place = Place::new(id, (division, group.clone()), scoreboard, scoreboard_file);
+                places.push(Place { is_wanted, ..place });
+            }
+        }
+    }
+    Ok(places)
 }
 
 /// Waits for a signal to stop; the others mean nothing yet.

@@ -1,6 +1,6 @@
 //! PURE: what somebody at the keyboard looks at, and what keys change of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::columns::{TopColumn, name};
@@ -277,6 +277,8 @@ impl TopView {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{answer, model, status};
+    use std::path::Path;
+
     use super::*;
 
     fn press(view: &mut TopView, model: &TopModel, keys: &[TopKey]) -> TopAct {

@@ -117,7 +117,7 @@ impl CrashBundle {
     }
 
     /// As it is written: so many bytes at most, as long as there is anything that can go.
-    pub(super) fn to_bytes(mut self, max_bytes: u64) -> Vec<u8> {
+    pub(super) fn into_bytes(mut self, max_bytes: u64) -> Vec<u8> {
         let is_fit = |bytes: &Vec<u8>| u64::try_from(bytes.len()).is_ok_and(|length| length <= max_bytes);
         // Only strings, numbers, lists and maps with string keys: it cannot fail.
         let write = |bundle: &Self| serde_json::to_vec_pretty(bundle).unwrap_or_default();
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_bundle_is_read_as_it_was_written() -> serde_json::Result<()> {
         let bundle = bundle(1_000, 10, 3);
-        let bytes = bundle.clone().to_bytes(1 << 20);
+        let bytes = bundle.clone().into_bytes(1 << 20);
         assert_eq!(serde_json::from_slice::<CrashBundle>(&bytes)?, bundle);
         Ok(())
     }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_too_large_loses_what_is_worth_least_first() -> serde_json::Result<()> {
         for (output, value, frames) in [(200_000, 10, 3), (1_000, 10, 600), (1_000, 9_000, 3), (200_000, 9_000, 600)] {
-            let bytes = bundle(output, value, frames).to_bytes(16 << 10);
+            let bytes = bundle(output, value, frames).into_bytes(16 << 10);
             assert!(bytes.len() <= 16 << 10, "{} of {output}, {value}, {frames}", bytes.len());
             let read: CrashBundle = serde_json::from_slice(&bytes)?;
             assert!(read.is_shortened);
