@@ -288,7 +288,7 @@ impl Drop for Container {
 #[test(needs(Buildah))]
 fn a_container_with_nothing_else_in_it_serves() -> TestResult {
     let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let flags = ["--listen", "127.0.0.1:0", "--admin", &admin.to_string(), "--workers", "2"];
+    let flags = ["--listen", "127.0.0.1:0", "--admin", &admin.to_string(), "--admin-host", "test", "--workers", "2"];
     let container = Container::start(&flags)?;
     assert_eq!(get(container.address, "/").text(), "Hello, World!");
     let status: serde_json::Value = serde_json::from_slice(&get(admin, "/status").body)?;

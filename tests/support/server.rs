@@ -80,6 +80,7 @@ fn kind_of_all() -> Option<OsString> {
 /// `WASMHOST_TEST_WORKER_KIND` names.
 pub fn prepared(mut command: Command) -> Command {
     command.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    know_clients(&mut command);
     // Hosts of tests are in nobody's list.
     command.env("WASMHOST_CONTROL", "off");
     if let Some(kind) = kind_of_all() {
@@ -104,6 +105,13 @@ fn in_a_group(component: &str) -> PathBuf {
 
 /// The variable of --admin-host.
 const ADMIN_HOST: &str = "WASMHOST_ADMIN_HOST";
+
+/// Has a host answer at its admin address to what clients of tests call it, unless the test says otherwise.
+fn know_clients(command: &mut Command) {
+    if command.get_envs().all(|(name, _)| name != ADMIN_HOST) {
+        command.env(ADMIN_HOST, "test");
+    }
+}
 
 impl Server {
     /// Serves `component` (a name for [`guest`]) on a free port with two workers, an admin page and a JSON log; `flags`
@@ -144,10 +152,7 @@ impl Server {
 
     #[track_caller]
     fn spawn_within(ceiling: Duration, mut command: Command) -> Self {
-        if command.get_envs().all(|(name, _)| name != ADMIN_HOST) {
-            // What clients of tests call the host.
-            command.env(ADMIN_HOST, "test");
-        }
+        know_clients(&mut command);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("stderr is piped");

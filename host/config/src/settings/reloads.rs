@@ -27,7 +27,7 @@ pub(super) const GROUP: Group = Group {
             key: "probe-status",
             form: Form::Text("STATUS"),
             default: Some("200-399"),
-            help: "Status that the answer to --probe must have: one, or the first and the last of some",
+            help: "Status that the answer to the probe must have: one, or the first and the last of some",
             takes: Takes::One,
             of: app(
                 |draft, text| put(&mut draft.app.probe.status, probe_status(text)),
@@ -39,7 +39,7 @@ pub(super) const GROUP: Group = Group {
             key: "probe-body",
             form: Form::Text("TEXT"),
             default: None,
-            help: "Text that must occur in the first 1MiB of the answer to --probe",
+            help: "Text that must occur in the first 1MiB of the answer to the probe",
             takes: Takes::One,
             of: app(
                 |draft, text| put(&mut draft.app.probe.body, probe_body(text)),
@@ -54,7 +54,7 @@ pub(super) const GROUP: Group = Group {
             key: "probe-timeout",
             form: Form::Time,
             default: Some("5s"),
-            help: "Time for the whole answer to --probe",
+            help: "Time for the whole answer to the probe",
             takes: Takes::One,
             of: app(
                 |draft, text| put(&mut draft.app.probe.timeout, parse::positive_duration(text)),
