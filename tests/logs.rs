@@ -21,8 +21,9 @@ fn the_last_lines_of_a_file_are_shown_and_followed_into_the_next_file_of_its_nam
     let last = runtime.ask(&["logs", "-n", "1"]);
     assert_eq!(Some(last.stdout.trim_end()), all.lines().next_back());
 
-    let mut follows = runtime.command(&["logs", "--follow", "-n", "0"]).stdout(Stdio::piped()).spawn()?;
+    let mut follows = runtime.command(&["logs", "--follow", "-n", "1"]).stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(follows.stdout.take().ok_or("no output")?).lines();
+    assert_eq!(lines.next().transpose()?.as_deref(), all.lines().next_back(), "it has begun");
     assert_eq!(runtime.ask(&["restart", "--worker", "1"]).code, Some(0));
     let first = lines.next().ok_or("no line")??;
     assert!(first.contains("restart: "), "{first}");
