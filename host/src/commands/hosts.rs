@@ -125,9 +125,13 @@ pub(super) fn status_of(host: &FoundHost) -> Result<Value, HostCommandError> {
     if status.is_object() { Ok(status) } else { Err(HostCommandError::Strange("no status".to_owned())) }
 }
 
+/// What a host answered that did not do what it was asked.
+pub(super) fn refused(answer: &ControlAnswer) -> HostCommandError {
+    HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim()))
+}
+
 pub(super) fn json(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
-    let strange = || HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim()));
-    serde_json::from_slice(&answer.body).map_err(|_| strange())
+    serde_json::from_slice(&answer.body).map_err(|_| refused(answer))
 }
 
 /// The host that is meant.
@@ -275,7 +279,7 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
 pub(super) fn reload_of(host: &FoundHost) -> Result<Value, HostCommandError> {
     let answer = ask(host, Method::POST, "/reload", RELOAD_PATIENCE)?;
     if !matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT) {
-        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+        return Err(refused(&answer));
     }
     json(&answer)
 }
@@ -295,7 +299,7 @@ pub(super) fn restart_of(host: &FoundHost, worker: Option<u16>) -> Result<Value,
     let path = worker.map_or_else(|| "/restart".to_owned(), |worker| format!("/workers/{worker}/restart"));
     let answer = ask(host, Method::POST, &path, RESTART_PATIENCE)?;
     if answer.status != StatusCode::OK {
-        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+        return Err(refused(&answer));
     }
     json(&answer)
 }
@@ -332,7 +336,7 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
     let path = format!("/scale/{}{}", args.workers, group.map(|group| format!("/{group}")).unwrap_or_default());
     let answer = ask(&host, Method::POST, &path, RESTART_PATIENCE)?;
     if answer.status != StatusCode::OK {
-        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+        return Err(refused(&answer));
     }
     let outcome = json(&answer)?;
     if args.host.json {
@@ -348,7 +352,7 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
 }
 
 /// Whether a text may be the name of an app, a group or a schedule.
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
@@ -360,7 +364,7 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
     let answer = ask(&host, Method::POST, if args.undo { "/drain/undo" } else { "/drain" }, PATIENCE)?;
     if answer.status != StatusCode::OK {
-        return Err(HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+        return Err(refused(&answer));
     }
     let outcome = json(&answer)?;
     if args.host.json {
@@ -387,7 +391,7 @@ pub(crate) fn schedule(args: &ScheduleArgs) -> Result<HostShown, HostCommandErro
     }
     let answer = ask(&host, Method::POST, &format!("/schedules/{app}/{schedule}/run"), RUN_PATIENCE)?;
     if answer.status != StatusCode::OK {
-        return Err(strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+        return Err(refused(&answer));
     }
     let outcome = json(&answer)?;
     let failed = outcome["outcome"] != "done";
@@ -417,7 +421,7 @@ pub(crate) fn stop(args: &StopArgs) -> Result<HostShown, HostCommandError> {
     let process = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| strange(format!("process {pid:?}: {error}")))?;
     let answer = ask(&host, Method::POST, "/stop", PATIENCE)?;
     if answer.status != StatusCode::ACCEPTED {
-        return Err(strange(plain(String::from_utf8_lossy(&answer.body).trim())));
+        return Err(refused(&answer));
     }
     if !ends(&process) {
         return Err(strange(format!("it has not ended within {} s, and goes on stopping", STOP_PATIENCE.as_secs())));

@@ -4,8 +4,8 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::hosts::{
-    HostCommandError, HostShown, RELOAD_PATIENCE, RunningHost, chosen, has_failed, json, list_of, reload_of,
-    reload_told, text_of,
+    HostCommandError, HostShown, RELOAD_PATIENCE, RunningHost, chosen, has_failed, is_name, json, list_of, refused,
+    reload_of, reload_told, text_of,
 };
 use super::plain::plain;
 use wasmhost_config::cli::{PromoteArgs, ReloadArgs, RollbackArgs};
@@ -73,7 +73,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandErro
     let to = args.to.map(|to| format!("/{to}")).unwrap_or_default();
     let answer = of_app(&host, &app, &format!("rollback{to}"))?;
     if answer.status != StatusCode::OK {
-        return Err(strange(&answer));
+        return Err(refused(&answer));
     }
     let outcome = outcome(&answer)?;
     if args.host.json {
@@ -96,7 +96,7 @@ pub(crate) fn promote(args: &PromoteArgs) -> Result<HostShown, HostCommandError>
     };
     let answer = of_app(&host, &app, "promote")?;
     if answer.status != StatusCode::OK {
-        return Err(strange(&answer));
+        return Err(refused(&answer));
     }
     let outcome = outcome(&answer)?;
     if args.host.json {
@@ -117,17 +117,12 @@ fn only_app(status: &Value) -> Result<String, HostCommandError> {
 }
 
 fn of_app(host: &FoundHost, app: &str, command: &str) -> Result<ControlAnswer, HostCommandError> {
-    // Names have no other characters.
-    if app.is_empty() || !app.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+    if app.is_empty() || !is_name(app) {
         return Err(HostCommandError::Strange(format!("there is no app `{}`", plain(app))));
     }
     Ok(ask(host, Method::POST, &format!("/apps/{app}/{command}"), RELOAD_PATIENCE)?)
 }
 
 fn outcome(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
-    json(answer).ok().filter(Value::is_object).ok_or_else(|| strange(answer))
-}
-
-fn strange(answer: &ControlAnswer) -> HostCommandError {
-    HostCommandError::Strange(plain(String::from_utf8_lossy(&answer.body).trim()))
+    json(answer).ok().filter(Value::is_object).ok_or_else(|| refused(answer))
 }

@@ -1,5 +1,6 @@
 //! Commands that come over the control socket, and their outcomes.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -82,7 +83,7 @@ async fn upgrade(orders: mpsc::Sender<ControlOrder>, upgraded: OnUpgrade) -> Adm
     }
     let offer = match hears.await {
         Ok(Ok(offer)) => offer,
-        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Ok(Err(reason)) => return refused(reason),
         Err(_) => return stopping(),
     };
     tokio::task::spawn_local(begin(upgraded, offer, orders));
@@ -108,7 +109,7 @@ async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule:
     }
     let LastRun { took, end, .. } = match hears.await {
         Ok(Ok(ended)) => ended,
-        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Ok(Err(reason)) => return refused(reason),
         Err(_) => return stopping(),
     };
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -136,7 +137,7 @@ async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Adm
     }
     match hears.await {
         Ok(Ok(restarted)) => json(StatusCode::OK, &RestartOutcome { restarted }),
-        Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Ok(Err(reason)) => refused(reason),
         Err(_) => stopping(),
     }
 }
@@ -169,7 +170,7 @@ async fn scale(
             let (started, ended) = if workers < before { (Vec::new(), changed) } else { (changed, Vec::new()) };
             json(StatusCode::OK, &ScaleOutcome { before, workers, started, ended })
         }
-        Ok(Err(reason)) => page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Ok(Err(reason)) => refused(reason),
         Err(_) => stopping(),
     }
 }
@@ -218,12 +219,12 @@ async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u
     }
     let (from, to) = match begins.await {
         Ok(Ok(numbers)) => numbers,
-        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Ok(Err(reason)) => return refused(reason),
         Err(_) => return stopping(),
     };
     match ends.await {
         Ok(Ok(())) => json(StatusCode::OK, &RolledBackApp { app, from, to }),
-        Ok(Err(error)) => page(StatusCode::CONFLICT, "text/plain", format!("{error}\n")),
+        Ok(Err(error)) => refused(error),
         Err(_) => overtaken(),
     }
 }
@@ -236,22 +237,27 @@ async fn promote(orders: mpsc::Sender<ControlOrder>, app: String) -> AdminAnswer
     }
     let revision = match begins.await {
         Ok(Ok(revision)) => revision,
-        Ok(Err(reason)) => return page(StatusCode::CONFLICT, "text/plain", reason + "\n"),
+        Ok(Err(reason)) => return refused(reason),
         Err(_) => return stopping(),
     };
     match ends.await {
         Ok(Ok(())) => json(StatusCode::OK, &LoadedApp { app, revision }),
-        Ok(Err(error)) => page(StatusCode::CONFLICT, "text/plain", format!("{error}\n")),
+        Ok(Err(error)) => refused(error),
         Err(_) => overtaken(),
     }
 }
 
+/// The host does not do it, for this reason.
+fn refused(reason: impl Display) -> AdminAnswer {
+    page(StatusCode::CONFLICT, "text/plain", format!("{reason}\n"))
+}
+
 fn no_app(app: &str) -> AdminAnswer {
-    page(StatusCode::CONFLICT, "text/plain", format!("there is no app `{app}`\n"))
+    refused(format_args!("there is no app `{app}`"))
 }
 
 fn overtaken() -> AdminAnswer {
-    page(StatusCode::CONFLICT, "text/plain", "a later command took the place of this one, or the host stops\n")
+    refused("a later command took the place of this one, or the host stops")
 }
 
 fn json(status: StatusCode, outcome: &impl Serialize) -> AdminAnswer {
