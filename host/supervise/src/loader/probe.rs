@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(judged(500, "\"ok\""), Err("the answer had the status 500, and 200-299 was expected".to_owned()));
         assert_eq!(
             judged(200, "not o\nk"),
-            Err("the answer's body (8 bytes were looked at) has no `\\\"ok\\\"` in it".to_owned())
+            Err("the answer's body (7 bytes were looked at) has no `\\\"ok\\\"` in it".to_owned())
         );
         assert_eq!(judge(&Probe { body: String::new(), ..probe }, &ProbeAnswer { status: 200, body: vec![] }), Ok(()));
     }

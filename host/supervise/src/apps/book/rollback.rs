@@ -249,6 +249,12 @@ mod tests {
         book.served(id, &with, ("0.2".to_owned(), "worker".to_owned(), code)).expect("the app is there").before
     }
 
+    /// Workers that wait for code that is kept get it.
+    fn open(book: &mut Book<&'static str>, now: Instant) {
+        let (id, _, which, _) = book.next_opening().expect("an opening");
+        book.opened(id, which, Ok(None), now);
+    }
+
     fn shown(book: &Book<&'static str>) -> Vec<(u64, &'static str)> {
         let revisions = book.get(APP).map(Record::revisions).unwrap_or_default();
         revisions.into_iter().map(|(number, state)| (number, state.name())).collect()
@@ -361,10 +367,13 @@ mod tests {
         let promoted = book.promote(APP, now).expect("there is one");
         assert_eq!((promoted, served(&book)), ((3, Some(1), vec![ONE, TWO]), (3, "c")));
         assert!(book.promote(APP, now).is_err());
+        open(&mut book, now);
         book.reload(APP, None);
         load(&mut book, "d");
+        assert_eq!(shown(&book), [(1, "kept"), (2, "kept"), (3, "served"), (4, "canary")]);
         let back = book.roll_back(APP, None, now).map(|back| (back.from, back.to));
         assert_eq!((back, shown(&book)), (Ok((4, 3)), vec![(2, "kept"), (3, "served"), (4, "bad")]));
+        open(&mut book, now);
         // New settings are for all requests at once, and end it.
         book.reload(APP, None);
         load(&mut book, "e");
