@@ -367,6 +367,88 @@ fn a_host_that_is_told_to_stop_during_an_upgrade_stops() -> TestResult {
 }
 
 #[test]
+fn what_an_operator_has_changed_of_a_host_holds_after_an_upgrade() -> TestResult {
+    let host = Upgraded::start("hello.wasm", &["--workers", "2", "--workers-max", "4"])?;
+    for words in [&["scale", "3"][..], &["drain"]] {
+        let done = host.runtime.ask(words);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+    let shown = || -> Result<(usize, bool), Box<dyn std::error::Error>> {
+        let status: Value = serde_json::from_str(&host.runtime.ask(&["status", "--json"]).stdout)?;
+        let workers = status["workers"].as_array().ok_or("workers")?;
+        let listening = workers.iter().filter(|worker| worker["state"] == "listening").count();
+        Ok((listening, status["ready"].as_bool().ok_or("whether it is ready")?))
+    };
+    assert_eq!(shown()?, (3, false));
+    host.upgraded(&[]);
+    assert_eq!(shown()?, (3, false));
+    assert_eq!(host.runtime.ask(&["drain", "--undo"]).code, Some(0));
+    host.upgraded(&[]);
+    assert_eq!(shown()?, (3, true));
+    Ok(())
+}
+
+#[test]
+fn a_host_that_went_back_from_a_revision_is_not_upgraded_to_it() -> TestResult {
+    let folder = Folder::new(&format!("workers = 1\n{}", app("one", "one.wasm", "*", "")))?;
+    let component = folder.path().join("one.wasm");
+    std::fs::copy(guest("hello.wasm"), &component)?;
+    let mut serve = command();
+    serve.arg("serve").current_dir(folder.path()).args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let host = Upgraded::spawn(serve)?;
+    assert_eq!(ask_until_loaded(host.place, "a.test", "/").text(), "Hello, World!");
+    std::fs::copy(guest("hello-p3.wasm"), &component)?;
+    for words in [&["reload", "--app", "one"][..], &["rollback", "--app", "one"]] {
+        let done = host.runtime.ask(words);
+        assert_eq!(done.code, Some(0), "{words:?}: {}", done.stderr);
+    }
+    let refused = host.upgrade(&[]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("after a rollback") && refused.stderr.contains(": one;"), "{}", refused.stderr);
+    // The latest is served again.
+    std::fs::copy(guest("faults.wasm"), &component)?;
+    assert_eq!(host.runtime.ask(&["reload", "--app", "one"]).code, Some(0));
+    host.upgraded(&[]);
+    Ok(())
+}
+
+#[test]
+fn a_command_that_waits_no_longer_changes_nothing() -> TestResult {
+    let host = Upgraded::start("hello.wasm", &[])?;
+    let (folder, pid) = (tempfile::tempdir()?, host.pid());
+    let slow = script(folder.path(), "slow", &after("sleep 30"))?;
+    let late = host.upgrade(&["--timeout", "300ms", "--program", &slow.to_string_lossy()]);
+    assert!(late.code == Some(1) && late.stderr.contains("is not ready within 0.3 s"), "{}", late.stderr);
+    host.is_alone(pid);
+    host.upgraded(&[]);
+    Ok(())
+}
+
+#[test]
+fn a_host_with_stores_that_is_told_to_stop_while_it_leaves_stops_with_the_new_one() -> TestResult {
+    for by_command in [false, true] {
+        let data = private()?;
+        let dir = data.path().to_str().ok_or("a path in UTF-8")?;
+        let mut host = Upgraded::start("stores.wasm", &["--data-dir", dir, "--store", "default"])?;
+        // A request that the old host has to finish before.
+        let mut connection = Connection::open(host.place);
+        connection.send("POST /draft/set?key=n&value=1 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nab");
+        let mut upgrade = host.runtime.command(&["upgrade"]);
+        let mut upgrade = upgrade.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        host.server.wait_for_record("it leaves", |record| message(record).contains("stopping"));
+        match by_command {
+            true => drop(host.runtime.ask(&["stop", "stores"])),
+            false => host.server.signal("TERM"),
+        }
+        drop(connection);
+        assert_eq!(host.server.wait_for_exit().code(), Some(0), "{by_command}");
+        assert_eq!(upgrade.wait()?.code(), Some(1));
+        eventually("the new process is gone, too", || processes_of(host.runtime.path()).is_empty());
+    }
+    Ok(())
+}
+
+#[test]
 fn stores_keep_their_values_and_no_change_is_lost() -> TestResult {
     for kind in ["thread", "process"] {
         let data = private()?;

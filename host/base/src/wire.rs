@@ -43,6 +43,8 @@ pub enum Descriptor {
     Stderr,
     /// A program's file.
     Program,
+    /// The process that sends it (`pidfd_open(2)`).
+    Process,
     /// A file of checked machine code.
     Code,
     /// The file of what a worker shows.

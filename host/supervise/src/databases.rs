@@ -35,8 +35,6 @@ const GRANTED_WITHIN: Duration = Duration::from_secs(5);
 /// How long descriptors that cannot be sent now are tried again, and after which pause.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
 const SEND_AGAIN: Duration = Duration::from_millis(10);
-/// How long the host waits at its end for the process to close its files.
-const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the apps of a host are granted. Pure.
 fn granted_to<'a>(apps: impl IntoIterator<Item = &'a App>) -> DatabaseGrants {
@@ -92,9 +90,9 @@ pub(crate) struct DatabasesEnd {
 
 impl DatabasesEnd {
     /// Has the process close its files, and waits for that. False: they are not closed in time.
-    pub(crate) async fn wait(self) -> bool {
+    pub(crate) async fn wait(self, within: Duration) -> bool {
         self.owner.ends.notify_one();
-        let is_closed = tokio::time::timeout(CLOSED_WITHIN, self.kept).await.is_ok();
+        let is_closed = tokio::time::timeout(within, self.kept).await.is_ok();
         if !is_closed {
             tracing::debug!("the databases were not closed in time; what they have confirmed is in their logs");
         }

@@ -289,6 +289,10 @@ impl HostStatus {
         }
     }
 
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn.load(Relaxed)
+    }
+
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
         self.events.note(&HostEvent::Host { phase: phase.name() });

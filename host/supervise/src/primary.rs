@@ -80,7 +80,6 @@ use self::succession::{Succession, SuccessionToBe};
 use self::swaps::Swaps;
 use self::unpublished::Unpublished;
 use self::upgrades::Upgrades;
-use self::upgrading::wait_for_successor;
 use self::watches::Watches;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
@@ -262,6 +261,7 @@ async fn run_on<B: Backend>(
         }
     }
     drop(guest);
+    primary.take_on_steered();
     primary.show_all();
     primary.show_certificates();
     let watched = Arc::clone(&primary.spawner);
@@ -284,13 +284,9 @@ async fn run_on<B: Backend>(
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
     primary.upgrades.end().await;
-    let (data, lets_go) = (std::mem::take(&mut primary.data), primary.upgrades.let_go());
-    let service_manager = std::mem::take(&mut primary.service_manager);
+    let remains = primary.remains();
     drop(primary);
-    let is_closed = data.close().await;
-    if let Some(lets_go) = lets_go {
-        wait_for_successor(lets_go, service_manager, is_closed).await?;
-    }
+    remains.end(&mut signals).await?;
     crashes_end.into_iter().for_each(CrashesEnd::wait);
     ended
 }
@@ -442,11 +438,12 @@ impl<B: Backend> Primary<B> {
                 }
             };
             match heard {
-                Heard::Signal(Request::Stop(signal)) if draining => {
+                Heard::Signal(Request::Stop(signal)) if draining && !self.upgrades.is_first_stop() => {
                     tracing::warn!(signal, "second signal: the host ends at once");
                     return Ok(Ended::AtOnce);
                 }
-                Heard::Signal(Request::Reload) | Heard::Command(ControlOrder::Stop) if draining => {}
+                Heard::Signal(_) if draining => {}
+                Heard::Command(ControlOrder::Stop) if draining => drop(self.upgrades.is_first_stop()),
                 // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
                 Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
                 stop @ (Heard::Signal(_) | Heard::Command(ControlOrder::Stop)) => {

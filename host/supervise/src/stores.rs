@@ -28,8 +28,6 @@ const LINES_MAX: usize = 1_024;
 const COMMANDS_MAX: usize = 16;
 /// How long to wait before another command is accepted, after one could not be.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long the host waits at its end for the file to be closed. Without that, the next start takes longer.
-const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the apps of a host are granted. Pure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -257,15 +255,15 @@ impl StoreOwner {
 
 impl StoresEnd {
     /// Has the file closed, although the status page could still ask, and waits for that. False: it is not closed in time.
-    pub(crate) fn wait(self) -> bool {
+    pub(crate) async fn wait(self, within: Duration) -> bool {
         self.embedded.close();
-        let until = Instant::now() + CLOSED_WITHIN;
+        let until = Instant::now() + within;
         while !(self.thread.is_finished() && self.closing.is_over()) {
             if Instant::now() >= until {
                 tracing::debug!("the file of stores was not closed in time; the next start checks it longer");
                 return false;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         true
     }

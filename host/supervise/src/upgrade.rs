@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::Listen;
 
-pub(crate) use self::handing_over::{UPGRADE_PROTOCOL, begin};
+pub(crate) use self::handing_over::{UPGRADE_PROTOCOL, begin, with_signs};
 pub use self::predecessor::{Predecessor, PredecessorError};
 pub(crate) use self::started::StartText;
 pub use self::started::StartedWith;
@@ -27,8 +27,8 @@ use crate::service_manager::ServiceManager;
 /// Tells a new host that standard input is a line to the host that it takes over from.
 pub const TAKES_OVER: &str = "WASMHOST_TAKES_OVER";
 
-/// Apps that could not be loaded of which the new host tells: no message is longer than it may be.
-pub(crate) const FAILED_APPS_TOLD: usize = 8;
+/// Apps that could not be loaded of which the new host tells the reason, too: no message is longer than it may be.
+pub(crate) const FAILED_REASONS_TOLD: usize = 8;
 
 /// What a socket is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,14 +59,25 @@ pub(crate) struct HostSocket {
 pub(crate) enum ToSuccessor {
     /// A socket, which comes beside; with the file that binding has made.
     Socket(SocketUse, Option<SocketFile>),
-    /// Those were all sockets.
-    AllSockets,
+    /// Those were all sockets. What an operator has changed since the old host began comes with it.
+    AllSockets(SteeredState),
     /// The new host serves from now on. The old one has let go of all that only one host may have.
     Go,
     /// The service manager takes the new host for the main process of the service.
     Main,
     /// The old host goes on, and the new one ends.
     End,
+}
+
+/// What an operator has changed while a host ran, and no file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SteeredState {
+    /// It was told to say that it is not ready (`wasmhost drain`).
+    pub(crate) is_withdrawn: bool,
+    /// The number of workers of its settings.
+    pub(crate) workers: u16,
+    /// Another number of workers, by `wasmhost scale`: of a group, or of those that take connections.
+    pub(crate) scaled: Vec<(Option<String>, u16)>,
 }
 
 /// What the new host says to the old one.
@@ -88,8 +99,18 @@ pub(crate) struct Readiness {
     pub(crate) taken: Vec<Listen>,
     /// The files of all sockets that it has taken: it removes them at its end.
     pub(crate) files: Vec<SocketFile>,
-    /// Apps that it cannot load, and why; [`FAILED_APPS_TOLD`] at most.
+    /// Those of the apps that are loaded first which it cannot load, and why; of those after the first [`FAILED_REASONS_TOLD`] without a
+    /// reason.
     pub(crate) failed: Vec<(String, String)>,
+}
+
+/// What the command says to the old host.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromUpgrader {
+    /// It hears. Its process comes beside.
+    Hears,
+    /// It waits no longer: the new program ends, unless it serves already.
+    GivesUp,
 }
 
 /// What the old host says to the command.
@@ -111,6 +132,7 @@ pub(crate) enum ToUpgrader {
 /// What an upgrade begins with, from the primary.
 pub(crate) struct UpgradeOffer {
     pub(crate) sockets: Vec<HostSocket>,
+    pub(crate) steered: SteeredState,
     /// A sealed [`StartText`].
     pub(crate) started: OwnedFd,
     /// This host's program.
@@ -147,6 +169,6 @@ pub(crate) enum DepartureEnd {
 /// A host that leaves has let go of its data, and waits until another serves.
 pub(crate) struct LetGo {
     pub(crate) gone: oneshot::Sender<ServiceManager>,
-    /// Whether one serves.
-    pub(crate) serves: oneshot::Receiver<bool>,
+    /// Whether this host may end: another serves, or it was told to stop.
+    pub(crate) may_end: oneshot::Receiver<bool>,
 }

@@ -2,6 +2,7 @@
 //! when that one has let go of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmhost_base::inject;
 use wasmhost_confine::spawner::Spawner;
@@ -45,11 +46,15 @@ impl HostData {
     }
 
     /// Has it closed, and waits for that. False: it is not closed in time.
-    pub(super) async fn close(self) -> bool {
+    pub(super) async fn close(self, within: Duration) -> bool {
         let databases = match self.databases {
-            Some(databases) => databases.wait().await,
+            Some(databases) => databases.wait(within).await,
             None => true,
         };
-        self.stores.is_none_or(StoresEnd::wait) && databases
+        let stores = match self.stores {
+            Some(stores) => stores.wait(within).await,
+            None => true,
+        };
+        stores && databases
     }
 }

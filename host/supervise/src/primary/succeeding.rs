@@ -13,7 +13,7 @@ use super::serving::LOADED_AHEAD_MAX;
 use super::state::Primary;
 use super::succession::SuccessionStage;
 use crate::backend::Backend;
-use crate::upgrade::{FAILED_APPS_TOLD, FromSuccessor, PredecessorError, Readiness, ToSuccessor};
+use crate::upgrade::{FAILED_REASONS_TOLD, FromSuccessor, PredecessorError, Readiness, SteeredState, ToSuccessor};
 
 /// Longest reason of an app that is told.
 const REASON_CHARS: usize = 200;
@@ -32,15 +32,16 @@ impl<B: Backend> Primary<B> {
         match word {
             Some(ToSuccessor::Go) => succession.stage = SuccessionStage::Goes,
             Some(ToSuccessor::Main) => self.service_manager.is_main(),
-            Some(ToSuccessor::End) if succession.stage < SuccessionStage::Serves => {
-                if self.config.balance == Balance::Kernel {
-                    self.upgrades.succession = None;
-                    *line = None;
-                    return Ok(false);
-                }
-                return Err(PredecessorError::GoesOn.into());
+            // Clients may have come to it: where it serves, and with the sockets of its workers.
+            Some(ToSuccessor::End)
+                if succession.stage == SuccessionStage::Serves || self.config.balance == Balance::Kernel =>
+            {
+                self.upgrades.succession = None;
+                *line = None;
+                return Ok(false);
             }
-            Some(ToSuccessor::End | ToSuccessor::Socket(..) | ToSuccessor::AllSockets) => {}
+            Some(ToSuccessor::End) => return Err(PredecessorError::GoesOn.into()),
+            Some(ToSuccessor::Socket(..) | ToSuccessor::AllSockets(_)) => {}
             None => {
                 *line = None;
                 succession.is_alone = true;
@@ -87,6 +88,19 @@ impl<B: Backend> Primary<B> {
         }
     }
 
+    /// Takes on what an operator has changed of the old host. Where the file names another number of workers than before, that counts.
+    pub(super) fn take_on_steered(&mut self) {
+        let Some(succession) = &mut self.upgrades.succession else { return };
+        let SteeredState { is_withdrawn, workers, scaled } = std::mem::take(&mut succession.steered);
+        self.host_status.set_withdrawn(is_withdrawn);
+        if workers == self.config.workers {
+            for (group, workers) in scaled {
+                // Nobody waits.
+                self.scale_for(workers, group.as_deref(), tokio::sync::oneshot::channel().0);
+            }
+        }
+    }
+
     fn reach(&mut self, stage: SuccessionStage) {
         if let Some(succession) = &mut self.upgrades.succession {
             succession.stage = stage;
@@ -98,11 +112,13 @@ impl<B: Backend> Primary<B> {
     }
 
     fn tell_ready(&mut self) {
-        let failed = self.apps.book.iter().filter_map(|(_, record)| {
-            let failure = record.failure()?;
-            Some((record.app().name.clone(), failure.error.to_string().chars().take(REASON_CHARS).collect()))
+        let failed =
+            self.apps.book.iter().take(LOADED_AHEAD_MAX).filter_map(|(_, record)| Some((record, record.failure()?)));
+        let failed = failed.enumerate().map(|(number, (record, failure))| {
+            let chars = if number < FAILED_REASONS_TOLD { REASON_CHARS } else { 0 };
+            (record.app().name.clone(), failure.error.to_string().chars().take(chars).collect())
         });
-        let failed = failed.take(FAILED_APPS_TOLD).collect();
+        let failed = failed.collect();
         let files = self.files.later().to_vec();
         let Some(succession) = &self.upgrades.succession else { return };
         let readiness = Readiness { pid: std::process::id(), taken: succession.taken.clone(), files, failed };

@@ -9,7 +9,7 @@ use wasmhost_serve::listener::{BindError, Bound};
 
 use super::error::{PrimaryError, system};
 use crate::control;
-use crate::upgrade::Predecessor;
+use crate::upgrade::{Predecessor, SteeredState};
 
 /// How far this host has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,7 @@ pub(super) struct Succession {
     pub(super) taken: Vec<Listen>,
     pub(super) sockets: SocketsToBe,
     pub(super) stage: SuccessionStage,
+    pub(super) steered: SteeredState,
     /// The old host is gone.
     pub(super) is_alone: bool,
 }
@@ -82,8 +83,9 @@ impl SuccessionToBe {
     /// # Errors
     /// What the system says.
     pub(super) fn listen(self) -> Result<Succession, PrimaryError> {
-        let (line, taken) = self.predecessor.into_parts();
+        let (line, taken, steered) = self.predecessor.into_parts();
         let line = Rc::new(Wire::new(line).map_err(system("hear the host that runs"))?);
-        Ok(Succession { line, taken, sockets: self.sockets, stage: SuccessionStage::Starts, is_alone: false })
+        let stage = SuccessionStage::Starts;
+        Ok(Succession { line, taken, sockets: self.sockets, stage, steered, is_alone: false })
     }
 }

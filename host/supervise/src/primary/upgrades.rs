@@ -42,6 +42,8 @@ pub(super) struct Upgrades {
     /// The host leaves, and the next one waits until it has let go of its data.
     pub(super) lets_go: Option<LetGo>,
     pub(super) has_left: bool,
+    /// It was told to stop after it had left.
+    is_stopped: bool,
     /// While its other end is there, who asked for the upgrade is yet to be told.
     pub(super) told: Option<oneshot::Receiver<()>>,
     pub(super) acme: Option<JoinHandle<()>>,
@@ -77,6 +79,7 @@ impl Upgrades {
             succession,
             lets_go: None,
             has_left: false,
+            is_stopped: false,
             told: None,
             acme: None,
         }
@@ -151,6 +154,16 @@ impl Upgrades {
         if self.underway.strong_count() > 0 {
             self.stops.notify_one();
         }
+    }
+
+    /// The host, which drains, is told to stop. Whether it hears so for the first time, since it drains for another that takes its
+    /// place: that one does not serve then, if it does not yet.
+    pub(super) fn is_first_stop(&mut self) -> bool {
+        let is_first = self.has_left && !std::mem::replace(&mut self.is_stopped, true);
+        if is_first {
+            self.stop();
+        }
+        is_first
     }
 
     /// The certificates are kept by this task.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -13,35 +13,79 @@ use wasmhost_serve::worker::Stage;
 
 use super::acceptors::Acceptors;
 use super::acme;
+use super::data::HostData;
 use super::division::FRONT;
 use super::error::PrimaryError;
 use super::state::Primary;
 use super::upgrades::Resting;
 use crate::backend::Backend;
 use crate::service_manager::ServiceManager;
-use crate::upgrade::{Departure, DepartureEnd, HostSocket, LetGo, SocketUse, UpgradeOffer};
+use crate::shutdown::{Request, Signals};
+use crate::upgrade::{Departure, DepartureEnd, HostSocket, LetGo, SocketUse, SteeredState, UpgradeOffer, with_signs};
+
+/// Apps that a refusal names at most.
+const APPS_NAMED: usize = 8;
+/// How long the host waits at its end for its data to be closed. Without that, the next start takes longer.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
+/// The same where another host waits for it, which cannot open it before.
+const CLOSED_FOR_SUCCESSOR_WITHIN: Duration = Duration::from_mins(1);
 
 fn again(socket: &HostSocket) -> std::io::Result<HostSocket> {
     Ok(HostSocket { used: socket.used.clone(), socket: socket.socket.try_clone()?, file: socket.file.clone() })
 }
 
-/// Tells who waits that this host has let go of its data, and waits until another one serves.
-///
-/// # Errors
-/// When none does.
-pub(super) async fn wait_for_successor(
-    lets_go: LetGo,
+/// What is left of a host whose workers have ended.
+pub(super) struct Remains {
+    data: HostData,
+    lets_go: Option<LetGo>,
     service_manager: ServiceManager,
-    is_closed: bool,
-) -> Result<(), PrimaryError> {
-    // Dropped, it tells that the data is not free.
-    if !is_closed || lets_go.gone.send(service_manager).is_err() {
-        return Err(PrimaryError::Upgrade);
+    /// Tells the upgrade that the host is to stop.
+    stops: Rc<Notify>,
+}
+
+impl Remains {
+    /// Has the data closed. Where another host waits for it, lets that one serve, and waits until it does.
+    ///
+    /// # Errors
+    /// When none does.
+    pub(super) async fn end(mut self, signals: &mut Signals) -> Result<(), PrimaryError> {
+        let Some(LetGo { gone, mut may_end }) = self.lets_go else {
+            self.data.close(CLOSED_WITHIN).await;
+            return Ok(());
+        };
+        if !with_signs(&mut self.service_manager, self.data.close(CLOSED_FOR_SUCCESSOR_WITHIN)).await {
+            tracing::error!(
+                "upgrade: the data was not closed in time; the new program opens it when this process has ended"
+            );
+            return Err(PrimaryError::Upgrade);
+        }
+        // (Nobody hears it where this host was told to stop.)
+        let _ = gone.send(self.service_manager);
+        loop {
+            tokio::select! {
+                may_end = &mut may_end => return if may_end == Ok(true) { Ok(()) } else { Err(PrimaryError::Upgrade) },
+                request = signals.next() => {
+                    if let Request::Stop(signal) = request {
+                        tracing::info!(signal, "stopping: the new program does not serve either");
+                        self.stops.notify_one();
+                    }
+                }
+            }
+        }
     }
-    if lets_go.serves.await == Ok(true) { Ok(()) } else { Err(PrimaryError::Upgrade) }
 }
 
 impl<B: Backend> Primary<B> {
+    /// What is left when the workers have ended.
+    pub(super) fn remains(&mut self) -> Remains {
+        Remains {
+            data: std::mem::take(&mut self.data),
+            lets_go: self.upgrades.let_go(),
+            service_manager: std::mem::take(&mut self.service_manager),
+            stops: Rc::clone(&self.upgrades.stops),
+        }
+    }
+
     /// Says what an upgrade begins with.
     pub(super) fn offer(&mut self, acceptors: &Acceptors, offered: oneshot::Sender<Result<UpgradeOffer, String>>) {
         // Who asked may have left: then the offer goes, and nothing is under way.
@@ -58,6 +102,14 @@ impl<B: Backend> Primary<B> {
         }
         if self.upgrades.underway.strong_count() > 0 || self.upgrades.has_left {
             return Err("another upgrade is under way".to_owned());
+        }
+        let not_latest = self.apps.book.iter().filter(|(_, record)| !record.serves_latest());
+        let not_latest: Vec<&str> = not_latest.map(|(_, record)| &*record.app().name).take(APPS_NAMED).collect();
+        if !not_latest.is_empty() {
+            return Err(format!(
+                "the new program would load the latest component of each app for all requests, and of these apps an earlier one is served (after a rollback, or beside a canary): {}; reload a good one, or promote the canary, first",
+                not_latest.join(", ")
+            ));
         }
         let keeps_data = self.kept.stores.is_some() || self.kept.databases.is_some();
         if keeps_data && self.config.balance == Balance::Kernel {
@@ -79,14 +131,26 @@ impl<B: Backend> Primary<B> {
         let (underway, stops) = (Rc::new(()), Rc::new(Notify::new()));
         self.upgrades.underway = Rc::downgrade(&underway);
         self.upgrades.stops = Rc::clone(&stops);
-        Ok(UpgradeOffer { sockets, started, program, keeps_data, _underway: underway, stops })
+        let steered = self.steered();
+        Ok(UpgradeOffer { sockets, steered, started, program, keeps_data, _underway: underway, stops })
+    }
+
+    /// What an operator has changed, for the new host.
+    fn steered(&self) -> SteeredState {
+        let workers = self.reload.workers;
+        let scaled = self.divisions.iter().filter_map(|division| {
+            let wanted = division.places.iter().filter(|place| self.places[**place].is_wanted).count();
+            let wanted = u16::try_from(wanted).ok().filter(|wanted| *wanted != workers)?;
+            Some((division.group.as_deref().map(str::to_owned), wanted))
+        });
+        SteeredState { is_withdrawn: self.host_status.is_withdrawn(), workers, scaled: scaled.collect() }
     }
 
     /// A new host is ready, which cannot load some apps. Whether it may serve; then this one rests with what both would do.
     pub(super) fn yield_to(&mut self, failed: &[(String, String)], agrees: oneshot::Sender<Result<(), String>>) {
         let is_served = |name: &str| {
             let found = self.apps.book.iter().find(|(_, record)| record.app().name == name);
-            found.is_some_and(|(_, record)| record.revision().is_some() && record.failure().is_none())
+            found.is_some_and(|(_, record)| record.revision().is_some())
         };
         let answer = match failed.iter().find(|(name, _)| is_served(name)) {
             Some((name, reason)) => Err(format!("the new program cannot load the app `{name}`: {reason}")),

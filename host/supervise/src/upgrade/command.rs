@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -11,19 +11,22 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
 use wasmhost_base::sealed::unseal;
 use wasmhost_base::wire::{self, Descriptor, Descriptors, Wire};
 
-use super::{StartText, TAKES_OVER, ToUpgrader, UPGRADE_PROTOCOL};
+use super::{FromUpgrader, StartText, TAKES_OVER, ToUpgrader, UPGRADE_PROTOCOL};
 use crate::control::client::{ControlError, FoundHost, begin_upgrade, body_of};
 
 /// How long the host that runs may take for what it does at once.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a host may take to finish its requests, before the new one serves.
 const DRAIN_PATIENCE: Duration = Duration::from_hours(1);
+/// How long the host may take to say what came of an upgrade that the command has given up: the new program may just begin to serve.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(15);
 /// How long a program that has failed is waited for before it is killed.
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
 /// How often it is looked whether it has ended.
@@ -126,8 +129,17 @@ async fn line_to(host: &FoundHost) -> Result<Wire, UpgradeError> {
     stream.flush().await.map_err(|error| no_answer(&error))?;
     let parts = stream.into_inner().downcast::<TokioIo<UnixStream>>();
     let stream = parts.map_err(|_| no_answer(&"it is no Unix socket"))?.io.into_inner();
-    let end = stream.async_io(Interest::READABLE, || wire::passed_end(std::os::fd::AsFd::as_fd(&stream))).await;
-    Ok(end.and_then(Wire::new).map_err(|error| no_answer(&error))?)
+    // What another user's process says is not run as this user.
+    let peer = stream.peer_cred().map_err(|error| no_answer(&error))?;
+    if let Some((what, hint)) = StartText::here().is_of_other_user((peer.uid(), peer.gid())) {
+        return Err(UpgradeError::Elsewhere { what, hint });
+    }
+    let end = stream.async_io(Interest::READABLE, || wire::passed_end(stream.as_fd())).await;
+    let line = end.and_then(Wire::new).map_err(|error| no_answer(&error))?;
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|error| no_answer(&error))?;
+    let beside = [(Descriptor::Process, own.as_fd())];
+    line.send(&FromUpgrader::Hears, &beside).await.map_err(|error| no_answer(&error))?;
+    Ok(line)
 }
 
 /// The process that was started last. Killed when dropped, unless it is let go.
@@ -166,11 +178,16 @@ impl Drop for NewHost {
 async fn conduct(line: &Wire, program: &Path, patience: Duration) -> Result<Upgraded, UpgradeError> {
     let mut until = Instant::now() + patience;
     let mut started = NewHost(None);
+    let not_in_time = || UpgradeError::Failed(format!("the new program is not ready within {}", humantime(patience)));
+    let mut gives_up = false;
     loop {
         let heard = tokio::time::timeout_at(until.into(), line.receive::<ToUpgrader>()).await;
         let Ok(heard) = heard else {
-            let within = humantime(patience);
-            return Err(UpgradeError::Failed(format!("the new program is not ready within {within}")));
+            if std::mem::replace(&mut gives_up, true) || line.try_send(&FromUpgrader::GivesUp, &[]).is_err() {
+                return Err(not_in_time());
+            }
+            until = Instant::now() + GIVEN_UP_WITHIN;
+            continue;
         };
         match heard {
             Ok(Some((ToUpgrader::Start { old_program }, descriptors))) => {
@@ -187,6 +204,7 @@ async fn conduct(line: &Wire, program: &Path, patience: Duration) -> Result<Upgr
                 started.0 = None;
                 return Err(UpgradeError::FellBack { pid, reason });
             }
+            Ok(Some((ToUpgrader::Failed(_), _))) if gives_up => return Err(not_in_time()),
             Ok(Some((ToUpgrader::Failed(reason), _))) => {
                 return Err(UpgradeError::Failed(reason + &ending(started.status().await)));
             }

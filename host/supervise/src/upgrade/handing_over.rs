@@ -3,10 +3,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +16,9 @@ use tokio::time::timeout;
 
 use wasmhost_base::wire::{self, Descriptor, Wire, cut};
 
-use super::{Departure, DepartureEnd, FromSuccessor, LetGo, Readiness, ToSuccessor, ToUpgrader, UpgradeOffer};
+use super::{
+    Departure, DepartureEnd, FromSuccessor, FromUpgrader, LetGo, Readiness, ToSuccessor, ToUpgrader, UpgradeOffer,
+};
 use crate::control::ControlOrder;
 use crate::service_manager::ServiceManager;
 
@@ -28,18 +32,24 @@ const READY_WITHIN: Duration = Duration::from_hours(1);
 /// How long a new host that is ready may take to serve: with stores, it checks their file first.
 const SERVES_WITHIN: Duration = Duration::from_secs(10);
 const OPENS_WITHIN: Duration = Duration::from_mins(5);
+/// How long the command may take to end once it has heard the outcome.
+const COMMAND_ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether it has.
+const ENDS_AGAIN: Duration = Duration::from_millis(2);
+/// Why an upgrade ends with the host.
+const STOPS: &str = "this host was told to stop";
 /// How often the service manager hears that this host lives, while it waits.
 const SIGNS_EVERY: Duration = Duration::from_millis(100);
 
 /// Carries out an upgrade on the connection of a command.
 pub(crate) async fn begin(upgraded: OnUpgrade, offer: UpgradeOffer, orders: mpsc::Sender<ControlOrder>) {
-    let command = match timeout(COMMAND_WITHIN, line_to_command(upgraded)).await {
-        Ok(Ok(command)) => command,
+    let (command, process) = match timeout(COMMAND_WITHIN, line_to_command(upgraded)).await {
+        Ok(Ok(heard)) => heard,
         Ok(Err(error)) => return tracing::debug!(%error, "a command for an upgrade has left"),
         Err(_) => return tracing::debug!("a command for an upgrade does not take its line"),
     };
     tracing::info!("upgrade: the new program is being started; this host serves meanwhile");
-    let upgrade = Upgrade { command, offer, orders };
+    let upgrade = Upgrade { command, process, offer, orders };
     match upgrade.conduct().await {
         Ok(_line) => {
             drop(upgrade);
@@ -58,19 +68,24 @@ pub(crate) async fn begin(upgraded: OnUpgrade, offer: UpgradeOffer, orders: mpsc
     }
 }
 
-/// The end of a line, once the command has said that it hears.
-async fn line_to_command(upgraded: OnUpgrade) -> io::Result<Wire> {
+/// The end of a line, once the command has said that it hears, and its process.
+async fn line_to_command(upgraded: OnUpgrade) -> io::Result<(Wire, OwnedFd)> {
     let mut stream = TokioIo::new(upgraded.await.map_err(io::Error::other)?);
     stream.read_exact(&mut [0]).await?;
     let parts = stream.into_inner().downcast::<TokioIo<UnixStream>>();
     let stream = parts.map_err(|_| io::Error::other("the command came by another way than the control socket"))?;
     let (ours, theirs) = wire::pair()?;
     wire::pass_end(stream.io.into_inner().as_fd(), theirs.as_fd())?;
-    Wire::new(ours)
+    let line = Wire::new(ours)?;
+    match line.receive().await? {
+        Some((FromUpgrader::Hears, mut descriptors)) => Ok((line, descriptors.take(Descriptor::Process)?)),
+        Some((FromUpgrader::GivesUp, _)) | None => Err(io::Error::other("the command has ended")),
+    }
 }
 
 struct Upgrade {
     command: Wire,
+    process: OwnedFd,
     offer: UpgradeOffer,
     orders: mpsc::Sender<ControlOrder>,
 }
@@ -92,7 +107,7 @@ impl Upgrade {
         let (agrees, hears) = oneshot::channel();
         let failed = successor.readiness.failed.clone();
         self.order(ControlOrder::Yield { failed, agrees }).await?;
-        let agreed = hears.await.map_err(|_| "this host stops".to_owned()).and_then(|agreed| agreed);
+        let agreed = hears.await.map_err(|_| STOPS.to_owned()).and_then(|agreed| agreed);
         if let Err(reason) = agreed {
             successor.end();
             return Err(reason);
@@ -105,7 +120,7 @@ impl Upgrade {
     }
 
     async fn order(&self, order: ControlOrder) -> Result<(), String> {
-        self.orders.send(order).await.map_err(|_| "this host stops".to_owned())
+        self.orders.send(order).await.map_err(|_| STOPS.to_owned())
     }
 
     /// Starts the new program, or the old one anew, and waits until it is ready.
@@ -115,8 +130,8 @@ impl Upgrade {
         self.tell_to_start(theirs, old_program).map_err(|error| format!("the command cannot be told: {error}"))?;
         let ready = tokio::select! {
             ready = self.readiness(&line) => ready,
-            _ = self.command.receive::<ToUpgrader>() => Err("the command has ended".to_owned()),
-            () = self.offer.stops.notified() => Err("this host was told to stop".to_owned()),
+            _ = self.command.receive::<FromUpgrader>() => Err("the command has ended, or waits no longer".to_owned()),
+            () = self.offer.stops.notified() => Err(STOPS.to_owned()),
             () = tokio::time::sleep(READY_WITHIN) => Err("the new program is not ready in time".to_owned()),
         };
         match ready {
@@ -148,7 +163,7 @@ impl Upgrade {
                 let (word, beside) = socket.message();
                 line.send(&word, &beside).await?;
             }
-            line.send(&ToSuccessor::AllSockets, &[]).await
+            line.send(&ToSuccessor::AllSockets(self.offer.steered.clone()), &[]).await
         };
         let handed = handed.await;
         match line.receive::<FromSuccessor>().await {
@@ -166,16 +181,20 @@ impl Upgrade {
 
     /// Both serve for a moment, and then this host leaves.
     async fn hand_over_and_leave(&self, mut successor: Successor) -> Result<Option<Wire>, String> {
-        if let Err(reason) = successor.go(SERVES_WITHIN).await {
+        if let Err(reason) = self.unless_stopped(successor.go(SERVES_WITHIN)).await.unwrap_or(Err(STOPS.to_owned())) {
             successor.end();
             return Err(reason);
         }
+        self.served(successor.readiness.pid);
+        self.command_ends().await;
         let ((told, hears), (_over, ends)) = (oneshot::channel(), oneshot::channel());
-        let then = DepartureEnd::Serves(told, ends);
-        let pid = successor.depart(&self.orders, then).await?;
-        // (Without an answer this host has ended.)
-        let _ = hears.await;
-        self.served(&successor.line, pid);
+        successor.depart(&self.orders, DepartureEnd::Serves(told, ends)).await?;
+        if hears.await.is_err() {
+            // It was told to stop just then.
+            successor.end();
+            return Err(STOPS.to_owned());
+        }
+        successor.is_main();
         Ok(Some(successor.line))
     }
 
@@ -183,15 +202,18 @@ impl Upgrade {
     async fn leave_and_hand_over(&self, mut successor: Successor) -> Result<Option<Wire>, String> {
         // Who asked may have left.
         let _ = self.command.try_send(&ToUpgrader::Drains, &[]);
-        let ((gone, hears_gone), (tells, serves)) = (oneshot::channel(), oneshot::channel());
-        let then = DepartureEnd::Waits(LetGo { gone, serves });
-        let mut pid = successor.depart(&self.orders, then).await?;
-        let Ok(mut service_manager) = hears_gone.await else {
-            end(&successor.line);
-            return Err("this host has ended before it had let go of its data".to_owned());
+        let ((gone, hears_gone), (tells, may_end)) = (oneshot::channel(), oneshot::channel());
+        let then = DepartureEnd::Waits(LetGo { gone, may_end });
+        successor.depart(&self.orders, then).await?;
+        let Some(gone) = self.unless_stopped(hears_gone).await else { return Ok(self.stop(&successor, tells)) };
+        let Ok(mut service_manager) = gone else {
+            // The new one serves when it sees the end of this one.
+            return Ok(Some(successor.line));
         };
         let mut reason = None;
-        if let Err(failure) = with_signs(&mut service_manager, successor.go(OPENS_WITHIN)).await {
+        let went = self.unless_stopped(with_signs(&mut service_manager, successor.go(OPENS_WITHIN))).await;
+        let Some(went) = went else { return Ok(self.stop(&successor, tells)) };
+        if let Err(failure) = went {
             tracing::error!(
                 "upgrade: the new program fails after this host has let go of its data; the old program is started again: {failure}"
             );
@@ -207,33 +229,68 @@ impl Upgrade {
                     return Ok(None);
                 }
             };
-            pid = successor.readiness.pid;
             reason = Some(failure);
         }
-        service_manager.hands_over(pid);
+        let pid = successor.readiness.pid;
         match reason {
-            None => self.served(&successor.line, pid),
+            None => self.served(pid),
             Some(reason) => {
-                let _ = successor.line.try_send(&ToSuccessor::Main, &[]);
                 let _ = self.command.try_send(&ToUpgrader::FellBack(pid, cut(&reason)), &[]);
             }
         }
+        with_signs(&mut service_manager, self.command_ends()).await;
+        service_manager.hands_over(pid);
+        successor.is_main();
         let _ = tells.send(true);
         Ok(Some(successor.line))
     }
 
+    /// This host was told to stop, and the new one is not to serve in its place.
+    fn stop(&self, successor: &Successor, tells: oneshot::Sender<bool>) -> Option<Wire> {
+        successor.end();
+        let _ = self.command.try_send(&ToUpgrader::Failed(STOPS.to_owned()), &[]);
+        // (Who waits is the end of this host.)
+        let _ = tells.send(true);
+        None
+    }
+
+    /// What comes of it; none: this host was told to stop before.
+    async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = what => Some(done),
+            () = self.offer.stops.notified() => None,
+        }
+    }
+
     /// The old program once more, which serves.
     async fn fall_back(&self) -> Result<Successor, String> {
-        let successor = timeout(READY_WITHIN, self.successor(true)).await.map_err(|_| "not in time".to_owned())??;
+        let successor = self.successor(true).await?;
+        // Opening the data may take long.
+        let _ = self.command.try_send(&ToUpgrader::Drains, &[]);
         successor.go(OPENS_WITHIN).await?;
         Ok(successor)
     }
 
-    fn served(&self, line: &Wire, pid: u32) {
+    fn served(&self, pid: u32) {
         // Who asked may have left.
-        let _ = line.try_send(&ToSuccessor::Main, &[]);
         let _ = self.command.try_send(&ToUpgrader::Serves(pid), &[]);
         tracing::info!(pid, "upgrade: the new program serves; this host finishes its requests and ends");
+    }
+
+    /// Waits until the command, which has heard the outcome, has ended. The new host, its child, is systemd's from then on. (systemd
+    /// sees the end only of children, and kills a service whose main process is another's at once when it is to stop.)
+    async fn command_ends(&self) {
+        let until = Instant::now() + COMMAND_ENDS_WITHIN;
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        while matches!(poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&now)), Ok(0) | Err(Errno::INTR)) {
+            if Instant::now() >= until {
+                tracing::warn!(
+                    "upgrade: the command does not end; a service manager may not see the end of the new process"
+                );
+                return;
+            }
+            tokio::time::sleep(ENDS_AGAIN).await;
+        }
     }
 }
 
@@ -252,12 +309,17 @@ impl Successor {
     }
 
     /// Has the primary leave.
-    async fn depart(&mut self, orders: &mpsc::Sender<ControlOrder>, then: DepartureEnd) -> Result<u32, String> {
+    async fn depart(&mut self, orders: &mpsc::Sender<ControlOrder>, then: DepartureEnd) -> Result<(), String> {
         let Readiness { pid, taken, files, .. } = &mut self.readiness;
         let (pid, taken, files) = (*pid, std::mem::take(taken), std::mem::take(files));
         let departure = Departure { pid, taken, files, control: self.control.take(), then };
-        let ordered = orders.send(ControlOrder::Leave(departure)).await;
-        ordered.map(|()| pid).map_err(|_| "this host stops".to_owned())
+        orders.send(ControlOrder::Leave(departure)).await.map_err(|_| STOPS.to_owned())
+    }
+
+    /// Tells it that the service manager takes it for the main process.
+    fn is_main(&self) {
+        // It may have ended.
+        let _ = self.line.try_send(&ToSuccessor::Main, &[]);
     }
 
     fn end(&self) {
@@ -276,7 +338,7 @@ fn words(error: io::Error) -> String {
 }
 
 /// Waits, and has the service manager hear that this process lives.
-async fn with_signs<T>(service_manager: &mut ServiceManager, what: impl Future<Output = T>) -> T {
+pub(crate) async fn with_signs<T>(service_manager: &mut ServiceManager, what: impl Future<Output = T>) -> T {
     let mut what = std::pin::pin!(what);
     loop {
         tokio::select! {

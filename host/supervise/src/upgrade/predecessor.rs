@@ -11,7 +11,7 @@ use wasmhost_base::wire::{self, Descriptor, cut};
 use wasmhost_config::Listen;
 use wasmhost_serve::listener::{BindError, Bound};
 
-use super::{FromSuccessor, HostSocket, SocketUse, TAKES_OVER, ToSuccessor};
+use super::{FromSuccessor, HostSocket, SocketUse, SteeredState, TAKES_OVER, ToSuccessor};
 
 /// Sockets that a host has at most: one of each worker for some addresses.
 const SOCKETS_MAX: usize = 65_536;
@@ -33,6 +33,7 @@ pub struct Predecessor {
     line: OwnedFd,
     sockets: Vec<HostSocket>,
     taken: Vec<Listen>,
+    steered: SteeredState,
 }
 
 impl Predecessor {
@@ -54,11 +55,13 @@ impl Predecessor {
                     let socket = descriptors.take(Descriptor::Listener(0)).map_err(PredecessorError::NotAHost)?;
                     sockets.push(HostSocket { used, socket, file });
                 }
-                Some((ToSuccessor::AllSockets, _)) => break,
+                Some((ToSuccessor::AllSockets(steered), _)) => {
+                    return Ok(Some(Self { line, sockets, taken: Vec::new(), steered }));
+                }
                 Some(_) | None => return Err(PredecessorError::GoesOn),
             }
         }
-        Ok(Some(Self { line, sockets, taken: Vec::new() }))
+        Err(PredecessorError::NotAHost(io::Error::other("it hands over more sockets than a host has")))
     }
 
     /// Tells it why this host does not start.
@@ -75,9 +78,9 @@ impl Predecessor {
         self.line.try_clone()
     }
 
-    /// The line, and the addresses whose sockets were taken.
-    pub(crate) fn into_parts(self) -> (OwnedFd, Vec<Listen>) {
-        (self.line, self.taken)
+    /// The line, the addresses whose sockets were taken, and what an operator has changed.
+    pub(crate) fn into_parts(self) -> (OwnedFd, Vec<Listen>, SteeredState) {
+        (self.line, self.taken, self.steered)
     }
 
     /// Whether it has a socket of an address.
@@ -172,7 +175,12 @@ mod tests {
     fn sockets_go_to_the_addresses_that_they_are_of_and_each_once() -> Result<(), Box<dyn std::error::Error>> {
         let listen = |text: &str| text.parse().map(Listen::Tcp);
         let (one, two) = (listen("127.0.0.1:0")?, listen("127.0.0.1:1")?);
-        let mut predecessor = Predecessor { line: wire::pair()?.0, sockets: Vec::new(), taken: Vec::new() };
+        let mut predecessor = Predecessor {
+            line: wire::pair()?.0,
+            sockets: Vec::new(),
+            taken: Vec::new(),
+            steered: SteeredState::default(),
+        };
         let mut ports = Vec::new();
         for used in [
             SocketUse::Worker(one.clone(), 1),

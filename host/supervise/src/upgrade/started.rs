@@ -105,15 +105,19 @@ impl StartText {
         }
     }
 
+    /// Why this process is not of the user and group of a host, and what to do; none: it is.
+    pub(crate) fn is_of_other_user(&self, (uid, gid): (u32, u32)) -> Option<(String, &'static str)> {
+        let what = format!("it runs as user {uid} and group {gid}, and this command as {} and {}", self.uid, self.gid);
+        ((self.uid, self.gid) != (uid, gid)).then_some((
+            what,
+            "run the command as that user, where the host is a service from its unit (docs/DEPLOY.md)",
+        ))
+    }
+
     /// Why a process that `here` starts would not be where this host is, and what to do; none: it would be.
     pub(crate) fn differs_from(&self, here: &Self) -> Option<(String, &'static str)> {
-        if (self.uid, self.gid) != (here.uid, here.gid) {
-            let (theirs, ours) = ((self.uid, self.gid), (here.uid, here.gid));
-            let what = format!(
-                "it runs as user {} and group {}, and this command as {} and {}",
-                theirs.0, theirs.1, ours.0, ours.1
-            );
-            return Some((what, if self.is_service { OF_SERVICE } else { "run the command as that user" }));
+        if let Some((what, hint)) = here.is_of_other_user((self.uid, self.gid)) {
+            return Some((what, if self.is_service { OF_SERVICE } else { hint }));
         }
         if self.is_service {
             // (systemd makes each process of a service a mount namespace of its own.)
@@ -122,7 +126,7 @@ impl StartText {
                 .then(|| ("it is the process of a service, and this command is outside of it".to_owned(), OF_SERVICE));
         }
         let others = |kind: &&String| self.namespaces.get(*kind) != here.namespaces.get(*kind);
-        let kind = self.namespaces.keys().find(others)?;
+        let kind = self.namespaces.keys().chain(here.namespaces.keys()).find(others)?;
         let what = format!("it is in other namespaces ({kind}) than this command");
         Some((what, "run the command where the host was started, such as in its container"))
     }
@@ -158,6 +162,8 @@ mod tests {
         let mut other = StartText::here();
         other.namespaces.insert("pid".to_owned(), "pid:[1]".to_owned());
         assert!(other.differs_from(&here).is_some_and(|(what, _)| what.contains("(pid)")));
+        let silent = StartText { namespaces: BTreeMap::new(), ..StartText::here() };
+        assert!(silent.differs_from(&here).is_some(), "what is not said is not the same");
         let other = |is_service| StartText { cgroup: "0::/x.service\n".to_owned(), is_service, ..StartText::here() };
         assert_eq!(other(false).differs_from(&here), None);
         assert!(other(true).differs_from(&here).is_some_and(|(_, hint)| hint.contains("ExecReload")));

@@ -246,6 +246,11 @@ impl<C> Record<C> {
         self.next.as_ref().or(self.set_aside.as_ref()).unwrap_or(&self.app)
     }
 
+    /// Whether all requests go to what was loaded last: the host did not go back from it, and it is no canary.
+    pub(crate) fn serves_latest(&self) -> bool {
+        self.set_aside.is_none() && self.canary.is_none()
+    }
+
     /// Its code is not there any more. Where that has happened too often in a row, this counts as a failure to load it.
     pub(super) fn note_vanished(&mut self, error: impl FnOnce() -> LoadError, now: Instant) {
         if self.has_vanished {
