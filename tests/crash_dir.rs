@@ -152,6 +152,36 @@ fn each_kind_of_fault_leaves_a_bundle_and_its_replay_faults_in_the_same_way() ->
 }
 
 #[test]
+fn a_replay_with_the_seed_of_the_app_sees_the_same_chance() -> TestResult {
+    let fresh = "isolation = \"request\"";
+    let seeded = &format!("{fresh}\ndeterministic = 7");
+    let apps = [
+        app("p2", "faults.wasm", "p2.test/*", seeded),
+        app("p3", "faults-p3.wasm", "p3.test/*", seeded),
+        app("other", "faults.wasm", "other.test/*", fresh),
+    ];
+    for kind in ["thread", "process"] {
+        let folder = Folder::new(&file(kind, "", &apps))?;
+        let server = folder.serve(&[]);
+        for (app, is_same) in [("p2", true), ("p3", true), ("other", false)] {
+            let host = format!("{app}.test");
+            assert_eq!(ask_until_loaded(server.address, &host, "/status?code=201").status, 201);
+            ask(server.address, &host, "/panic-random?bytes=20");
+            let bundle = bundle_of(&folder.path().join("crashes"), "trap", app);
+            let said = read(&bundle)["stderr"]["text"].as_str().unwrap_or_default().to_owned();
+            let is_hex = |line: &&str| line.len() == 40 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let chance = said.lines().find(is_hex).ok_or_else(|| format!("no random bytes in {said}"))?;
+            for _ in 0..2 {
+                let finished = replay(&[text(&bundle)]);
+                assert_eq!(finished.code, Some(3), "{}", finished.stderr);
+                assert_eq!(finished.stderr.contains(chance), is_same, "{kind} {app}: {chance}: {}", finished.stderr);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn wrong_use_of_the_host_leaves_a_bundle() -> TestResult {
     for kind in ["thread", "process"] {
         let folder = Folder::new(&file(kind, "", &[app("a", "faults.wasm", "*", "")]))?;

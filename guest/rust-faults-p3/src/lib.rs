@@ -67,6 +67,7 @@ async fn obey(verb: Verb, request: Request) -> Result<Response, ErrorCode> {
         Verb::Write { path } => response::whole(body::to_file(request, &path).await),
         Verb::Connect { address } => response::whole(socket::connect(&address).await),
         Verb::Random { bytes } => response::whole(Reply::text(200, hex(&get_random_bytes(bytes)))),
+        Verb::PanicRandom { bytes } => panic!("{}", hex(&get_random_bytes(bytes))),
         Verb::Handles { count, bytes } => response::whole(many::handles(count, bytes)),
         Verb::Futures { count } => response::whole(many::futures(count)),
         // The host buffers nothing of a 0.3 body.

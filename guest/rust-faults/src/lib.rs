@@ -74,6 +74,7 @@ fn obey(verb: Verb, request: IncomingRequest, out: ResponseOutparam) {
         Verb::Write { path } => response::send(out, body::to_file(&request, &path)),
         Verb::Connect { address } => response::send(out, socket::connect(&address)),
         Verb::Random { bytes } => response::send(out, Reply::text(200, hex(&get_random_bytes(bytes)))),
+        Verb::PanicRandom { bytes } => panic!("{}", hex(&get_random_bytes(bytes))),
         Verb::Handles { count, bytes } => response::send(out, many::handles(count, bytes)),
         // 0.2 has no futures.
         Verb::Futures { .. } => response::send(out, Plain::NotFound.answer()),

@@ -63,6 +63,8 @@ pub enum Verb {
     Connect { address: String },
     /// Random bytes as hex.
     Random { bytes: u64 },
+    /// A panic that says random bytes.
+    PanicRandom { bytes: u64 },
     /// Handles of `fields`, each with a value of so many bytes, never given back.
     Handles { count: u64, bytes: usize },
     /// Futures of 0.3 itself, never given back.
@@ -141,6 +143,7 @@ impl Verb {
             "write" => Verb::Write { path: query.text("path") },
             "connect" => Verb::Connect { address: query.text("addr") },
             "random" => Verb::Random { bytes: query.number("bytes", 16)? },
+            "panic-random" => Verb::PanicRandom { bytes: query.number("bytes", 16)? },
             "handles" => Verb::Handles { count: query.number("count", 1)?, bytes: query.number("bytes", 0)? },
             "futures" => Verb::Futures { count: query.number("count", 1)? },
             "unsent" => Verb::Unsent { count: query.number("count", 1)?, bytes: query.number("bytes", 1)? },
