@@ -44,6 +44,8 @@ export CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS="\
 
 target_dir=${CARGO_TARGET_DIR:-$here/target}
 build() { cargo build --manifest-path "$here/Cargo.toml" --target-dir "$target_dir" --release --locked --target "$target" "$@"; }
+# The build script of js-http asks cargo about all crates of the workspace, without the network.
+cargo fetch --quiet --manifest-path "$here/Cargo.toml" --locked --target "$target"
 build --workspace --exclude js-part "${parts[@]/#/--exclude=}"
 # Each alone: together with the others their crates would get features that need std.
 for part in "${parts[@]}"; do build --package "$part"; done

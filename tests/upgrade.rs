@@ -390,7 +390,7 @@ fn what_an_operator_has_changed_of_a_host_holds_after_an_upgrade() -> TestResult
 
 #[test]
 fn a_host_that_went_back_from_a_revision_is_not_upgraded_to_it() -> TestResult {
-    let folder = Folder::new(&format!("workers = 1\n{}", app("one", "one.wasm", "*", "")))?;
+    let folder = Folder::new("workers = 1\n[[app]]\nname = \"one\"\ncomponent = \"one.wasm\"\nroutes = [\"*\"]\n")?;
     let component = folder.path().join("one.wasm");
     std::fs::copy(guest("hello.wasm"), &component)?;
     let mut serve = command();
