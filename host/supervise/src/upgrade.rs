@@ -159,9 +159,9 @@ pub(crate) struct Departure {
 
 /// What is still to be done when a host leaves.
 pub(crate) enum DepartureEnd {
-    /// The new host serves already. The service manager is told, which is heard at the other end of the first; the host does not end
-    /// before that of the second is gone.
-    Serves(oneshot::Sender<()>, oneshot::Receiver<()>),
+    /// The new host serves already. Who tells the service manager so has the other end of the first; the host does not end before that of
+    /// the second is gone.
+    Serves(oneshot::Sender<ServiceManager>, oneshot::Receiver<()>),
     /// The new host waits.
     Waits(LetGo),
 }

@@ -198,13 +198,14 @@ impl<B: Backend> Primary<B> {
             DepartureEnd::Waits(lets_go) => self.upgrades.lets_go = Some(lets_go),
             DepartureEnd::Serves(told, ends) => {
                 self.upgrades.told = Some(ends);
-                self.service_manager.hands_over(pid);
+                // Who asked may have ended.
+                if let Err(mut service_manager) = told.send(std::mem::take(&mut self.service_manager)) {
+                    service_manager.hands_over(pid);
+                }
                 self.upgrades.end_pages();
                 if let Some(listener) = control.and_then(listener_beside) {
                     self.upgrades.serve_commands(listener, &self.host_status);
                 }
-                // Who asked may have ended.
-                let _ = told.send(());
             }
         }
         deadline

@@ -185,16 +185,15 @@ impl Upgrade {
             successor.end();
             return Err(reason);
         }
-        self.served(successor.readiness.pid);
-        self.command_ends().await;
         let ((told, hears), (_over, ends)) = (oneshot::channel(), oneshot::channel());
         successor.depart(&self.orders, DepartureEnd::Serves(told, ends)).await?;
-        if hears.await.is_err() {
+        let Ok(service_manager) = hears.await else {
             // It was told to stop just then.
             successor.end();
             return Err(STOPS.to_owned());
-        }
-        successor.is_main();
+        };
+        self.served(successor.readiness.pid);
+        self.pass_over(&successor, service_manager).await;
         Ok(Some(successor.line))
     }
 
@@ -238,9 +237,7 @@ impl Upgrade {
                 let _ = self.command.try_send(&ToUpgrader::FellBack(pid, cut(&reason)), &[]);
             }
         }
-        with_signs(&mut service_manager, self.command_ends()).await;
-        service_manager.hands_over(pid);
-        successor.is_main();
+        self.pass_over(&successor, service_manager).await;
         let _ = tells.send(true);
         Ok(Some(successor.line))
     }
@@ -275,6 +272,14 @@ impl Upgrade {
         // Who asked may have left.
         let _ = self.command.try_send(&ToUpgrader::Serves(pid), &[]);
         tracing::info!(pid, "upgrade: the new program serves; this host finishes its requests and ends");
+    }
+
+    /// Tells the service manager which process is the main one from now on, and that process that it is.
+    async fn pass_over(&self, successor: &Successor, mut service_manager: ServiceManager) {
+        with_signs(&mut service_manager, self.command_ends()).await;
+        service_manager.hands_over(successor.readiness.pid);
+        // It may have ended.
+        let _ = successor.line.try_send(&ToSuccessor::Main, &[]);
     }
 
     /// Waits until the command, which has heard the outcome, has ended. The new host, its child, is systemd's from then on. (systemd
@@ -314,12 +319,6 @@ impl Successor {
         let (pid, taken, files) = (*pid, std::mem::take(taken), std::mem::take(files));
         let departure = Departure { pid, taken, files, control: self.control.take(), then };
         orders.send(ControlOrder::Leave(departure)).await.map_err(|_| STOPS.to_owned())
-    }
-
-    /// Tells it that the service manager takes it for the main process.
-    fn is_main(&self) {
-        // It may have ended.
-        let _ = self.line.try_send(&ToSuccessor::Main, &[]);
     }
 
     fn end(&self) {
