@@ -300,7 +300,8 @@ fn both_are_listed_while_the_old_one_finishes_its_requests_and_the_new_one_has_i
 fn a_command_that_is_killed_leaves_one_host() -> TestResult {
     let host = Upgraded::start("hello.wasm", &[])?;
     let (folder, pid) = (tempfile::tempdir()?, host.pid());
-    let slow = script(folder.path(), "slow", &after("sleep 1"))?;
+    let begun = folder.path().join("begun");
+    let slow = script(folder.path(), "slow", &after(&format!("touch {}; sleep 1", begun.display())))?;
     let before = processes_of(host.runtime.path());
     under_load(host.place, || {
         let mut upgrade = host.runtime.command(&["upgrade", "--program", &slow.to_string_lossy()]);
@@ -308,6 +309,7 @@ fn a_command_that_is_killed_leaves_one_host() -> TestResult {
         host.server.wait_for_record("it begins", |record| message(record).contains("is being started"));
         let other = host.upgrade(&[]);
         assert!(other.code == Some(1) && other.stderr.contains("another upgrade is under way"), "{}", other.stderr);
+        eventually("the new program has begun", || begun.exists());
         upgrade.kill()?;
         upgrade.wait()?;
         host.server.wait_for_record("it ends", |record| message(record).contains("the command has ended"));
