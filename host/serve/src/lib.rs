@@ -22,6 +22,7 @@ mod pool;
 mod preface;
 mod protocol;
 pub mod scoreboard;
+mod sent;
 mod turns;
 pub mod worker;
 mod worker_id;
