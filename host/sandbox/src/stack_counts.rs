@@ -12,9 +12,9 @@ const OTHER: &str = "[other]";
 /// Counted stacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackCounts {
-    /// Names of apps, to which [`CountedStack::app`] points.
+    /// NumberedNames of apps, to which [`CountedStack::app`] points.
     pub apps: Vec<String>,
-    /// Names of functions, to which [`CountedStack::frames`] point.
+    /// NumberedNames of functions, to which [`CountedStack::frames`] point.
     pub functions: Vec<String>,
     /// The stacks; those for which there was no room are one, of [`Self::OTHER`] alone.
     pub stacks: Vec<CountedStack>,
@@ -38,14 +38,14 @@ impl StackCounts {
     pub const OTHER: &'static str = OTHER;
 }
 
-/// Names, each with its number.
+/// NumberedNames, each with its number.
 #[derive(Debug, Default)]
-struct Names {
+struct NumberedNames {
     all: Vec<String>,
     numbers: HashMap<String, u32>,
 }
 
-impl Names {
+impl NumberedNames {
     /// The number of a name; that of [`OTHER`] where there are as many as `max`.
     fn number(&mut self, name: &str, max: usize) -> u32 {
         if let Some(number) = self.numbers.get(name) {
@@ -65,8 +65,8 @@ impl Names {
 #[derive(Debug)]
 pub struct StackBook {
     stacks_max: usize,
-    apps: Names,
-    functions: Names,
+    apps: NumberedNames,
+    functions: NumberedNames,
     /// By app and functions.
     counts: HashMap<(u32, Box<[u32]>), StackCount>,
 }
@@ -80,7 +80,7 @@ struct StackCount {
 impl StackBook {
     /// With room for so many different stacks, besides one of each app for those for which there is no room.
     pub fn new(stacks_max: usize) -> Self {
-        Self { stacks_max, apps: Names::default(), functions: Names::default(), counts: HashMap::new() }
+        Self { stacks_max, apps: NumberedNames::default(), functions: NumberedNames::default(), counts: HashMap::new() }
     }
 
     /// The number of a function, for [`Self::count`].
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn functions_have_bounds_of_their_own() {
-        let mut names = Names::default();
+        let mut names = NumberedNames::default();
         let numbers: Vec<u32> = ["f", "g", "h", "i", "f"].iter().map(|name| names.number(name, 2)).collect();
         assert_eq!((numbers, names.all), (vec![0, 1, 2, 2, 0], vec!["f".into(), "g".into(), OTHER.to_owned()]));
     }

@@ -9,7 +9,7 @@ use wasmhost_sandbox::{Fault, OutputEnd, Recorded, RecordedRequest, TrapFrame};
 
 use self::hiding::FieldValue;
 pub(crate) use self::hiding::Hiding;
-use crate::sent::Sent;
+use crate::reported::Reported;
 
 /// Reports of an app on a worker in a second: the guest that faults at each request cannot have the CPU for them.
 pub(crate) const REPORTS_PER_SECOND: u64 = 10;
@@ -81,7 +81,7 @@ pub struct ReportedOutput {
 }
 
 /// A report on its way to the primary.
-pub type SentReport = Sent<FaultReport>;
+pub type SentReport = Reported<FaultReport>;
 
 /// What is known of the instance besides its record.
 pub(crate) struct OfInstance<'a> {

@@ -41,7 +41,7 @@ use self::dashboard::Dashboard;
 use self::gate::AdminDoor;
 use self::routes::{FoundRoute, RouteAccess, RouteAsks};
 use crate::host_status::HostStatus;
-use crate::primary::ProfileWish;
+use crate::profile::ProfileWish;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
 const CONNECTIONS_MAX: usize = 32;

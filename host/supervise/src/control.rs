@@ -10,7 +10,7 @@ use wasmhost_sandbox::LoadError;
 
 pub(crate) use self::server::Control;
 pub(crate) use self::socket::{bind, bind_beside, is_own};
-use crate::primary::{ProfileReply, ProfileWish};
+use crate::profile::{ProfileReply, ProfileWish};
 use crate::schedules::LastRun;
 use crate::upgrade::{Departure, UpgradeOffer};
 

@@ -76,7 +76,6 @@ use self::file_watching::WatchedFiles;
 use self::host_listeners::HostListeners;
 use self::place::Place;
 use self::profiles::Profiles;
-pub(crate) use self::profiles::{ProfileReply, ProfileWish};
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
 use self::restarts::Restarts;

@@ -1,8 +1,10 @@
 //! A profile of the host: what its workers have counted of their guests' stacks, as one document.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use wasmhost_sandbox::{StackBook, StackCounts, TICK};
 use wasmhost_serve::worker::{SentProfile, WorkerId};
@@ -13,6 +15,19 @@ pub const FORMAT: u32 = 1;
 const STACKS_MAX: usize = 40_000;
 /// Longest file that a worker hands over, in bytes.
 const PART_BYTES_MAX: u64 = 32 << 20;
+
+/// What whoever asked hears: what was gathered, or why there is none.
+pub(crate) type ProfileReply = oneshot::Sender<Result<GatheredProfile, String>>;
+
+/// What a profile is to be of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProfileWish {
+    /// Guests of this app; none: of all.
+    pub(crate) app: Option<String>,
+    pub(crate) duration: Duration,
+    /// On this worker; none: on all.
+    pub(crate) worker: Option<u16>,
+}
 
 /// The numbers of the revisions of each app.
 pub(crate) type AppRevisions = BTreeMap<String, BTreeSet<u64>>;

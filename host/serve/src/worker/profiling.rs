@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_sandbox::{Profiler, StackCounts};
 
 use super::events::WorkerEvent;
-use crate::sent::Sent;
+use crate::reported::Reported;
 use crate::worker_id::WorkerId;
 
 /// What a worker is to do for a profile. Of several orders that it has not seen yet the latest counts.
@@ -28,7 +28,7 @@ pub enum ProfileOrder {
 }
 
 /// What a worker has counted, on its way to the primary.
-pub type SentProfile = Sent<StackCounts>;
+pub type SentProfile = Reported<StackCounts>;
 
 /// Does what was ordered. What to tell the primary.
 pub(super) fn follow(order: ProfileOrder, worker: WorkerId, profiler: &Profiler) -> Option<WorkerEvent> {
@@ -38,7 +38,7 @@ pub(super) fn follow(order: ProfileOrder, worker: WorkerId, profiler: &Profiler)
             None
         }
         ProfileOrder::End { number } => {
-            let counted = Sent::Here(Arc::new(profiler.end(number)));
+            let counted = Reported::Here(Arc::new(profiler.end(number)));
             Some(WorkerEvent::Profiled(worker, number, Some(counted)))
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::primary::ProfileWish;
+use crate::profile::ProfileWish;
 
 /// How long samples may be taken, in seconds.
 const SECONDS: RangeInclusive<u64> = 1..=300;

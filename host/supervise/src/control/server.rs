@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ControlOrder;
 use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page, switch_to};
 use crate::host_status::HostStatus;
-use crate::primary::ProfileWish;
+use crate::profile::ProfileWish;
 use crate::schedules::LastRun;
 use crate::upgrade::{UPGRADE_PROTOCOL, begin};
 

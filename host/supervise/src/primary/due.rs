@@ -42,7 +42,7 @@ impl<B: Backend> Primary<B> {
             (DueTask::ServiceManager, self.service_manager.due_at()),
             (DueTask::Retire, self.retire_at().filter(|_| announced && end_of_drain.is_none())),
             (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
-            (DueTask::Profile, self.profiles.look_at(Instant::now())),
+            (DueTask::Profile, self.profiles.look_at()),
             (DueTask::Revisions, self.watches.due_at().filter(|_| end_of_drain.is_none())),
         ]
     }

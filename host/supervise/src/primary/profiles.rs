@@ -4,29 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use wasmhost_serve::worker::{ProfileOrder, SentProfile, WorkerId};
 
-use crate::profile::{AppRevisions, GatheredProfile};
+use crate::profile::{AppRevisions, GatheredProfile, ProfileReply, ProfileWish};
 
 /// How often it is looked whether who asked is still there.
 const LOOKS: Duration = Duration::from_millis(100);
 /// How long workers may take to hand over what they have counted. One may be in a long call of the host.
 const PARTS_WITHIN: Duration = Duration::from_secs(5);
-
-/// What whoever asked hears: what was gathered, or why there is none.
-pub(crate) type ProfileReply = oneshot::Sender<Result<GatheredProfile, String>>;
-
-/// What a profile is to be of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProfileWish {
-    /// Guests of this app; none: of all.
-    pub(crate) app: Option<String>,
-    pub(crate) duration: Duration,
-    /// On this worker; none: on all.
-    pub(crate) worker: Option<u16>,
-}
 
 /// The profile of the host.
 #[derive(Default)]
@@ -42,6 +27,8 @@ struct RunningProfile {
     /// Workers are told to end then; once they are: they are waited for until then.
     due: Instant,
     is_ending: bool,
+    /// When it was last looked whether who asked is there.
+    looked: Instant,
     /// Workers that have not handed over their part.
     awaited: BTreeSet<WorkerId>,
     gathered: GatheredProfile,
@@ -56,7 +43,7 @@ pub(super) struct ProfileStep {
 }
 
 impl Profiles {
-    /// Begins one, for which `workers` take part. What they are to be told.
+    /// Begins one, for which `workers` take part. What these are to be told, after those of one that nobody waits for any more.
     ///
     /// # Errors
     /// When one runs already that somebody waits for.
@@ -67,14 +54,18 @@ impl Profiles {
         revisions: AppRevisions,
         now: Instant,
         reply: ProfileReply,
-    ) -> Result<ProfileStep, (String, ProfileReply)> {
+    ) -> Result<Vec<ProfileStep>, (String, ProfileReply)> {
         if let Some(running) = self.running.as_ref().filter(|running| !running.reply.is_closed()) {
-            let left = running.due.saturating_duration_since(now).as_secs() + 1;
+            let left = running.due.saturating_duration_since(now).as_millis().div_ceil(1_000);
             return Err((
                 format!("a profile is being made already, for another {left} s; there is one at a time"),
                 reply,
             ));
         }
+        let left = self.running.take().map(|left| ProfileStep {
+            workers: left.awaited.into_iter().collect(),
+            order: ProfileOrder::End { number: self.last },
+        });
         self.last += 1;
         let gathered = GatheredProfile { app: wish.app.clone(), revisions, ..GatheredProfile::default() };
         let awaited = workers.iter().copied().collect();
@@ -84,11 +75,12 @@ impl Profiles {
             wish,
             began: now,
             is_ending: false,
+            looked: now,
             awaited,
             gathered,
             reply,
         });
-        Ok(ProfileStep { workers, order })
+        Ok(left.into_iter().chain([ProfileStep { workers, order }]).collect())
     }
 
     fn order(&self, wish: &ProfileWish) -> ProfileOrder {
@@ -96,18 +88,20 @@ impl Profiles {
     }
 
     /// When [`Self::look`] has something to do.
-    pub(super) fn look_at(&self, now: Instant) -> Option<Instant> {
-        self.running.as_ref().map(|running| running.due.min(now + LOOKS))
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.running.as_ref().map(|running| running.due.min(running.looked + LOOKS))
     }
 
     /// Looks at the time, and at who asked. What workers are to be told.
     pub(super) fn look(&mut self, now: Instant) -> Option<ProfileStep> {
         let running = self.running.as_mut()?;
+        running.looked = now;
         let is_left = running.reply.is_closed();
-        if running.is_ending || !(is_left || now >= running.due) {
-            if running.is_ending && (is_left || now >= running.due) {
-                self.finish();
-            }
+        if !is_left && now < running.due {
+            return None;
+        }
+        if running.is_ending {
+            self.finish();
             return None;
         }
         running.is_ending = true;
@@ -186,7 +180,7 @@ impl Profiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::oneshot::Receiver;
+    use tokio::sync::oneshot::{self, Receiver};
 
     fn wish(worker: Option<u16>) -> ProfileWish {
         ProfileWish { app: None, duration: Duration::from_secs(10), worker }
@@ -220,12 +214,12 @@ mod tests {
         profiles.handed_over(WorkerId(2), 1, part());
         assert!(hears.try_recv().is_err(), "one is waited for");
         assert_eq!(profiles.look(now + Duration::from_secs(14)), None);
-        assert!(profiles.look_at(now).is_some());
+        assert!(profiles.look_at().is_some());
         profiles.look(now + Duration::from_secs(15));
         let gathered = hears.try_recv().ok().and_then(Result::ok).expect("the profile");
         assert_eq!((gathered.parts.len(), gathered.duration_ms), (2, 10_000));
         assert_eq!(gathered.lost, BTreeSet::from([WorkerId(2), WorkerId(3)]));
-        assert_eq!(profiles.look_at(now), None);
+        assert_eq!(profiles.look_at(), None);
     }
 
     #[test]
@@ -235,14 +229,19 @@ mod tests {
         let (reply, _other) = oneshot::channel();
         let second = profiles.begin(wish(None), vec![WorkerId(1)], AppRevisions::new(), now, reply);
         let reason = second.err().map(|(reason, _)| reason).expect("refused");
-        assert_eq!(reason, "a profile is being made already, for another 11 s; there is one at a time");
+        assert_eq!(reason, "a profile is being made already, for another 10 s; there is one at a time");
         drop(hears);
         let step = profiles.look(now + LOOKS).expect("the end");
         assert_eq!(step.order, ProfileOrder::End { number: 1 });
-        assert_eq!(profiles.look_at(now), None);
-        // The next need not wait for that.
-        drop(begun(&mut profiles, &[1], now));
-        let mut hears = begun(&mut profiles, &[1], now);
+        assert_eq!(profiles.look_at(), None);
+        // The next need not wait for that; workers that take no part in it hear that the one before has ended.
+        drop(begun(&mut profiles, &[1, 2], now));
+        let (reply, mut hears) = oneshot::channel();
+        let steps = profiles.begin(wish(Some(1)), vec![WorkerId(1)], AppRevisions::new(), now, reply);
+        let steps = steps.map_err(|(reason, _)| reason).expect("it begins");
+        let told: Vec<_> = steps.iter().map(|step| (step.workers.len(), &step.order)).collect();
+        let begin = ProfileOrder::Begin { number: 3, app: None };
+        assert_eq!(told, [(2, &ProfileOrder::End { number: 2 }), (1, &begin)]);
         profiles.look(now + Duration::from_secs(10));
         profiles.handed_over(WorkerId(1), 2, part());
         assert!(hears.try_recv().is_err(), "of the one before");

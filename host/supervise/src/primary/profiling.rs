@@ -5,10 +5,10 @@ use std::time::Instant;
 use wasmhost_config::nearest;
 use wasmhost_serve::worker::WorkerId;
 
-use super::profiles::{ProfileReply, ProfileStep, ProfileWish};
+use super::profiles::ProfileStep;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
-use crate::profile::AppRevisions;
+use crate::profile::{AppRevisions, ProfileReply, ProfileWish};
 
 impl<B: Backend> Primary<B> {
     /// For somebody who waits for the outcome: begins a profile.
@@ -32,7 +32,7 @@ impl<B: Backend> Primary<B> {
         let workers = running.filter(takes_part).collect();
         let revisions = self.served_revisions();
         match self.profiles.begin(wish, workers, revisions, Instant::now(), reply) {
-            Ok(step) => self.tell_profile(step),
+            Ok(steps) => steps.into_iter().for_each(|step| self.tell_profile(step)),
             Err((reason, reply)) => drop(reply.send(Err(reason))),
         }
     }

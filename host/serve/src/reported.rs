@@ -11,14 +11,14 @@ use wasmhost_base::sealed::{seal, unseal};
 
 /// Something on its way to the primary.
 #[derive(Debug)]
-pub enum Sent<T> {
+pub enum Reported<T> {
     /// From a worker of this process.
     Here(Arc<T>),
     /// From another process: a sealed file of JSON.
     Sealed(OwnedFd),
 }
 
-impl<T: Serialize + DeserializeOwned + Clone> Sent<T> {
+impl<T: Serialize + DeserializeOwned + Clone> Reported<T> {
     /// For another process.
     ///
     /// # Errors
@@ -52,10 +52,10 @@ mod tests {
     #[test]
     fn what_is_sent_reaches_another_process_and_is_no_longer_than_may_be() -> io::Result<()> {
         let report = vec!["a".repeat(1_000)];
-        let sent = || Sent::sealed(&report).map(Sent::<Vec<String>>::Sealed);
+        let sent = || Reported::sealed(&report).map(Reported::<Vec<String>>::Sealed);
         assert_eq!(sent()?.read(1 << 20)?, report);
         assert!(sent()?.read(1_000).is_err());
-        assert!(Sent::<Vec<String>>::Sealed(seal(b"{}")?).read(1 << 20).is_err());
+        assert!(Reported::<Vec<String>>::Sealed(seal(b"{}")?).read(1 << 20).is_err());
         Ok(())
     }
 }
