@@ -86,6 +86,7 @@ mod outgoing_kept;
 mod overload;
 mod packages;
 mod processes;
+mod profile;
 mod programs;
 mod projects;
 mod protocol;

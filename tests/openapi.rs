@@ -90,6 +90,7 @@ fn agrees(api: &Value, path: &str, method: &str, answer: &Answered) {
 fn filled(path: &str, is_right: bool) -> String {
     let (number, app, file) = if is_right { ("1", "one", "dashboard.js") } else { ("77", "nobody", "nothing") };
     let path = path.replace("{worker}", number).replace("{revision}", number).replace("{workers}", "2");
+    let path = path.replace("{seconds}", if is_right { "1" } else { "0" });
     path.replace("{app}", app).replace("{schedule}", "nightly").replace("{group}", "none").replace("{file}", file)
 }
 

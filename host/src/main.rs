@@ -15,7 +15,7 @@ use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
 use wasmhost_config::cli::{
     BuildArgs, Cli, Command, CompileArgs, ConfigCommand, DevArgs, EventsArgs, InspectArgs, KvArgs, LogsArgs, NewArgs,
-    Parsed, PsArgs, ReplayArgs, ServeArgs, TopArgs, UpgradeArgs, WitArgs, parse,
+    Parsed, ProfileArgs, PsArgs, ReplayArgs, ServeArgs, TopArgs, UpgradeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
     Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
@@ -30,7 +30,7 @@ use wasmhost_supervise::upgrade::{Predecessor, StartedWith};
 
 use crate::commands::{
     build as build_project, compile, completions, componentize, config, dev, events, hosts, inspect, kv, logs, new,
-    replay, revisions, serve, top, upgrade, wit,
+    profile, replay, revisions, serve, top, upgrade, wit,
 };
 use crate::exit::{FAILED, FAULTED, USAGE};
 
@@ -73,6 +73,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Rollback(args)), .. } => of_host(revisions::rollback(&args)),
             Cli { command: Some(Command::Promote(args)), .. } => of_host(revisions::promote(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
+            Cli { command: Some(Command::Profile(args)), .. } => run_profile(&args),
             Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
             Cli { command: Some(Command::Upgrade(args)), .. } => run_upgrade(&args),
             Cli { command: Some(Command::Drain(args)), .. } => of_host(hosts::drain(&args)),
@@ -282,6 +283,17 @@ fn of_host(outcome: Result<hosts::HostShown, hosts::HostCommandError>) -> ExitCo
             // What failed is in it.
             let _ = print(text.as_bytes());
             ExitCode::from(FAILED)
+        }
+        Err(error) => failed(&error, &error.hint()),
+    }
+}
+
+fn run_profile(args: &ProfileArgs) -> ExitCode {
+    match profile::run(args, &mut std::io::stdout().lock(), &tell) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ hosts::HostCommandError::Usage(_)) => {
+            failed(&error, &error.hint());
+            ExitCode::from(USAGE)
         }
         Err(error) => failed(&error, &error.hint()),
     }

@@ -6,12 +6,24 @@ use std::thread;
 
 use super::{Connection, TestResult, get};
 
-/// Has four clients ask for `/` while `change` runs, two on new connections and two on kept ones, which they leave when an answer says
+/// [`under_load_of`] of `/`.
+///
+/// # Errors
+/// As there.
+pub fn under_load(address: SocketAddr, change: impl FnOnce() -> TestResult) -> Result<u64, Box<dyn std::error::Error>> {
+    under_load_of(address, "/", change)
+}
+
+/// Has four clients ask for this path while `change` runs, two on new connections and two on kept ones, which they leave when an answer says
 /// so. Each answer must be 200. How many there were.
 ///
 /// # Errors
 /// When a request failed, or `change` did.
-pub fn under_load(address: SocketAddr, change: impl FnOnce() -> TestResult) -> Result<u64, Box<dyn std::error::Error>> {
+pub fn under_load_of(
+    address: SocketAddr,
+    path: &str,
+    change: impl FnOnce() -> TestResult,
+) -> Result<u64, Box<dyn std::error::Error>> {
     let (is_over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     let (is_over, answers) = (&is_over, &answers);
     thread::scope(|scope| {
@@ -19,9 +31,9 @@ pub fn under_load(address: SocketAddr, change: impl FnOnce() -> TestResult) -> R
             let mut kept = Connection::open(address);
             while !is_over.load(Relaxed) {
                 if number.is_multiple_of(2) {
-                    assert_eq!(get(address, "/").status, 200);
+                    assert_eq!(get(address, path).status, 200);
                 } else {
-                    let answer = kept.get("/");
+                    let answer = kept.get(path);
                     assert_eq!(answer.status, 200);
                     if answer.header("connection") == Some("close") {
                         kept = Connection::open(address);

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Connection, Response, get, request};
 pub use control::Runtime;
-pub use load::under_load;
+pub use load::{under_load, under_load_of};
 pub use neighbours::Neighbours;
 pub use run::{Finished, run};
 pub use server::{Server, command, message};

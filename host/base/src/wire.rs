@@ -57,7 +57,7 @@ pub enum Descriptor {
     Listener(usize),
     /// A client's socket.
     Socket,
-    /// A sealed file with what a worker reports of a fault.
+    /// A sealed file with what a worker reports: of a fault, or what it has counted for a profile.
     Report,
     /// A sealed file of what listeners need to speak TLS; those with higher numbers are for addresses that are given up.
     Tls(usize),

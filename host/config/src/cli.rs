@@ -13,6 +13,7 @@ use crate::settings;
 mod config;
 mod control;
 mod kv;
+mod profile;
 mod project;
 mod replay;
 mod serve;
@@ -23,6 +24,7 @@ pub use control::{
     ScheduleArgs, ScheduleCommand, StopArgs, TopArgs, UpgradeArgs,
 };
 pub use kv::{KvArgs, KvCommand};
+pub use profile::{ProfileArgs, ProfileFormat};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
 pub use replay::{ReplayArgs, SettingArgs};
 pub use serve::{FileArgs, ServeArgs};
@@ -104,6 +106,8 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Promote(PromoteArgs),
     /// Replace the workers of a host that runs, one after another.
     Restart(RestartArgs),
+    /// Show in which functions the guests of a host that runs use CPU time, by samples of their stacks.
+    Profile(ProfileArgs),
     /// Change the number of workers of a host that runs.
     Scale(ScaleArgs),
     /// Have a host that runs tell balancers to send it no more requests, while it goes on serving.

@@ -75,6 +75,7 @@ pub use host_rule::{HostPattern, HostRule, UpstreamScheme};
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles, acme_of};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
+pub use nearest::nearest;
 pub use outline::{Outline, data_dir, outline};
 pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};

@@ -4,7 +4,7 @@
 const DIFFERENT: usize = 3;
 
 /// The one of `names` that is most like `word`, if any is.
-pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (word, length) = (word.to_lowercase(), word.chars().count());
     let distance = |name: &str| match strsim::damerau_levenshtein(&word, &name.to_lowercase()) {
         // The beginning, or the end, of a longer name (`timeout`, `limit`).

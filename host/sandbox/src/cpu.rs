@@ -337,7 +337,7 @@ mod tests {
                 tell();
                 left -= 1;
                 if left > 0 {
-                    assert_eq!(meter.tick(), Tick::Yield);
+                    assert_eq!(meter.tick().tick, Tick::Yield);
                 }
                 meter.end_poll();
                 if left > 0 { Poll::Pending } else { Poll::Ready(()) }

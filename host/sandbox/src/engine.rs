@@ -19,8 +19,8 @@ const GUEST_STACK_BYTES: usize = 512 * 1024;
 const BASELINE_STACK_BYTES: usize = 3 * GUEST_STACK_BYTES;
 /// Stack for the host functions below a call.
 const HOST_STACK_BYTES: usize = 3 * 512 * 1024;
-/// Frames of a guest's stack that a trap keeps.
-const BACKTRACE_FRAMES: usize = 20;
+/// Frames of a guest's stack that a trap keeps, or a sample.
+pub(super) const BACKTRACE_FRAMES: usize = 128;
 
 /// What engines differ in, and with them the code that they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -86,6 +86,8 @@ pub struct Ticker {
     /// Set by the ticker before it sleeps; whoever begins to run guest code and sees it wakes the ticker.
     asleep: AtomicBool,
     stopped: AtomicBool,
+    /// See [`Ticker::period_ns`].
+    period_ns: AtomicU64,
     thread: Mutex<Option<Thread>>,
     watched: Mutex<Watched>,
 }
@@ -106,6 +108,7 @@ impl Ticker {
             origin: (Instant::now(), Self::now_us()),
             asleep: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            period_ns: AtomicU64::new(0),
             thread: Mutex::new(None),
             watched: Mutex::new(Watched::default()),
         });
@@ -131,6 +134,12 @@ impl Ticker {
     fn us_at(&self, now: Instant) -> u64 {
         let (origin, origin_us) = self.origin;
         origin_us.saturating_add(u64::try_from(now.saturating_duration_since(origin).as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Nanoseconds between the last tick and the one before; 0: the ticker slept before it, until a worker began to run guest
+    /// code.
+    pub(super) fn period_ns(&self) -> u64 {
+        self.period_ns.load(Ordering::Relaxed)
     }
 
     /// Looks at the sign of a worker of this process, until the hold is dropped.
@@ -178,9 +187,11 @@ impl Ticker {
     fn run(&self) {
         let mut quiet_ticks = 0;
         let mut polls_before = 0;
+        let mut last_tick: Option<Instant> = None;
         while !self.stopped.load(Ordering::SeqCst) {
             if quiet_ticks >= QUIET_TICKS {
                 self.fall_asleep(polls_before);
+                last_tick = None;
                 quiet_ticks = 0;
             } else {
                 std::thread::sleep(TICK);
@@ -193,6 +204,9 @@ impl Ticker {
                 quiet_ticks += 1;
             }
             polls_before = polls;
+            let now = Instant::now();
+            let period = last_tick.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+            self.period_ns.store(u64::try_from(period.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.watch(|watched| {
                 watched.engines.retain(|engine| match engine.upgrade() {
                     Some(engine) => {

@@ -30,6 +30,7 @@ use super::meter::Meter;
 use super::outbound::Services;
 use super::preempt::preempt;
 use super::prepare::Artifact;
+use super::profile::Profiler;
 use super::provided::hint;
 use super::sandbox::{ON_DEMAND, Sandbox, SharedEngine};
 use super::soon_free::SoonFree;
@@ -65,6 +66,7 @@ pub struct InstanceContext {
     cpu: CpuUser,
     common: StoreCommon,
     records: bool,
+    profiler: Arc<Profiler>,
 }
 
 impl InstanceContext {
@@ -80,7 +82,7 @@ impl InstanceContext {
         bounds: Arc<AppBounds>,
     ) -> Self {
         let common = StoreCommon::new(Arc::clone(app), bounds);
-        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common, records: false }
+        Self { worker, pulse, ticker, budget, cpu: cpu.user(key), common, records: false, profiler: Arc::default() }
     }
 
     /// Calls of other apps go there.
@@ -94,6 +96,12 @@ impl InstanceContext {
     #[must_use]
     pub fn with_records(self, are_wanted: bool) -> Self {
         Self { records: are_wanted, ..self }
+    }
+
+    /// Samples of its instances' stacks are taken by this.
+    #[must_use]
+    pub fn with_profiler(self, profiler: &Arc<Profiler>) -> Self {
+        Self { profiler: Arc::clone(profiler), ..self }
     }
 
     /// The app's instances on this worker that will soon be free.
@@ -206,7 +214,8 @@ impl Guest {
             store.limiter(|state| &mut state.limiter);
             store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
             store.set_max_component_handles(COMPONENT_HANDLES_MAX);
-            preempt(&mut store, Arc::clone(&meter));
+            let (profiler, ticker) = (Arc::clone(&context.profiler), Arc::clone(&context.ticker));
+            preempt(&mut store, Arc::clone(&meter), profiler, ticker);
             // Start functions call the host, too.
             let mut store = GuestStore::new(store);
             wasmhost_base::inject::panic_at("instance");

@@ -376,28 +376,30 @@ impl Meter {
     }
 
     /// A tick passed while guest code ran.
-    pub(super) fn tick(&self) -> Tick {
+    pub(super) fn tick(&self) -> Ticked {
         let now = Instant::now();
         let in_poll_ns = self.in_poll_ns(now);
         let clock = self.cpu_clock_ns.load(Relaxed);
         if clock == 0 && in_poll_ns < saturating_ns(TICK) / 2 {
             // A guest that waits often uses its CPU time in polls that are all short.
             let is_over = self.cpu_ns.load(Relaxed).saturating_add(in_poll_ns) > self.cpu_limit_ns;
-            return if is_over { self.exceed() } else { Tick::Early };
+            let tick = if is_over { self.exceed() } else { Tick::Early };
+            return Ticked { tick, used_ns: in_poll_ns, goes_on: false };
         }
         let used = self.used_ns(clock, in_poll_ns, now);
+        let ticked = |tick| Ticked { tick, used_ns: used, goes_on: clock != 0 };
         let sum = self.cpu_ns.load(Relaxed).saturating_add(used);
         self.cpu_ns.store(sum, Relaxed);
         if sum > self.cpu_limit_ns {
-            return self.exceed();
+            return ticked(self.exceed());
         }
         if clock == 0 && used < saturating_ns(TICK) / 2 {
             // The thread waited for a core for most of the time before the poll's first tick that counts; the guest has had
             // little of its turn. The next tick ends it.
-            return Tick::Early;
+            return ticked(Tick::Early);
         }
         self.computing.store(true, Relaxed);
-        Tick::Yield
+        ticked(Tick::Yield)
     }
 
     /// Wall clock since the poll began.
@@ -420,6 +422,17 @@ impl Meter {
         self.cpu_exceeded.store(true, Relaxed);
         Tick::Exceeded
     }
+}
+
+/// A tick, for the guest that it fell into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticked {
+    /// What it means.
+    pub(super) tick: Tick,
+    /// What the guest has used since this was last looked at, or since its poll began, in nanoseconds.
+    pub(super) used_ns: u64,
+    /// The guest computed before, and goes on.
+    pub(super) goes_on: bool,
 }
 
 /// What a tick means for the guest that it fell into.
@@ -525,7 +538,7 @@ mod tests {
             while turn.elapsed() < poll {
                 std::hint::spin_loop();
             }
-            let tick = meter.tick();
+            let tick = meter.tick().tick;
             if tick == Tick::Exceeded {
                 let used = CpuClock::read(Instant::now()) - began;
                 return (meter, Duration::from_nanos(used));
@@ -586,12 +599,12 @@ mod tests {
         meter.begin_call(1);
         meter.begin_poll(Instant::now());
         std::thread::sleep(TICK * 3);
-        assert_eq!(meter.tick(), Tick::Early);
+        assert_eq!(meter.tick().tick, Tick::Early);
         let turn = CpuClock::read(Instant::now());
         while CpuClock::read(Instant::now()) - turn < saturating_ns(TICK) {
             std::hint::spin_loop();
         }
-        assert_eq!(meter.tick(), Tick::Yield);
+        assert_eq!(meter.tick().tick, Tick::Yield);
         assert!(meter.is_computing());
     }
 

@@ -21,6 +21,8 @@ const LINES_AROUND: u32 = 3;
 const CHARS_MAX: usize = 240;
 /// Functions that were inlined into one another at one place, of which no more are shown.
 const INLINED_MAX: usize = 8;
+/// Frames of a stack whose places are looked up.
+const TRACED_MAX: usize = 20;
 /// Frames whose source is read.
 const EXCERPTS_MAX: usize = 5;
 
@@ -141,7 +143,7 @@ impl Symbols {
 
     /// The stack with the places in the source.
     pub(super) fn trace(&self, backtrace: &WasmBacktrace) -> Trace {
-        let mut trace = self.places_in(&frames(backtrace, usize::MAX));
+        let mut trace = self.places_in(&frames(backtrace, TRACED_MAX));
         trace.read_sources(&self.root);
         trace
     }

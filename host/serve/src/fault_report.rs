@@ -3,17 +3,13 @@
 
 mod hiding;
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use wasmhost_base::sealed::{seal, unseal};
 use wasmhost_sandbox::{Fault, OutputEnd, Recorded, RecordedRequest, TrapFrame};
 
 use self::hiding::FieldValue;
 pub(crate) use self::hiding::Hiding;
+use crate::reported::Reported;
 
 /// Reports of an app on a worker in a second: the guest that faults at each request cannot have the CPU for them.
 pub(crate) const REPORTS_PER_SECOND: u64 = 10;
@@ -85,40 +81,7 @@ pub struct ReportedOutput {
 }
 
 /// A report on its way to the primary.
-#[derive(Debug)]
-pub enum SentReport {
-    /// From a worker of this process.
-    Here(Arc<FaultReport>),
-    /// From another process: a sealed file.
-    Sealed(OwnedFd),
-}
-
-impl SentReport {
-    /// For another process.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn sealed(report: &FaultReport) -> io::Result<OwnedFd> {
-        seal(&serde_json::to_vec(report)?)
-    }
-
-    /// Reads it; `max_bytes` long at most, since a worker's process may have been broken into. Blocks.
-    ///
-    /// # Errors
-    /// When it is no report; what the system says.
-    pub fn read(self, max_bytes: u64) -> io::Result<FaultReport> {
-        match self {
-            Self::Here(report) => Ok(Arc::unwrap_or_clone(report)),
-            Self::Sealed(file) => {
-                let bytes = rustix::fs::fstat(&file)?.st_size;
-                if u64::try_from(bytes).map_or(true, |bytes| bytes > max_bytes) {
-                    return Err(io::Error::other("the report of a worker is too long"));
-                }
-                Ok(serde_json::from_slice(&unseal(&file)?)?)
-            }
-        }
-    }
-}
+pub type SentReport = Reported<FaultReport>;
 
 /// What is known of the instance besides its record.
 pub(crate) struct OfInstance<'a> {
@@ -220,15 +183,5 @@ mod tests {
         assert_eq!(report.stdout.text, "whole [31m[KEY]\n");
         assert_eq!(report.stdout.left_out_bytes, 10 + 12);
         assert_eq!((&*report.stderr.text, &*report.detail), ("[KEY]", "it said [KEY]"));
-    }
-
-    #[test]
-    fn a_report_reaches_another_process_and_is_no_longer_than_may_be() -> io::Result<()> {
-        let report = FaultReport { detail: "a".repeat(1_000), ..FaultReport::default() };
-        let sent = || SentReport::sealed(&report).map(SentReport::Sealed);
-        assert_eq!(sent()?.read(1 << 20)?, report);
-        assert!(sent()?.read(1_000).is_err());
-        assert!(SentReport::Sealed(seal(b"[]")?).read(1 << 20).is_err());
-        Ok(())
     }
 }

@@ -21,6 +21,7 @@ mod net;
 mod pool;
 mod preface;
 mod protocol;
+mod reported;
 pub mod scoreboard;
 mod turns;
 pub mod worker;

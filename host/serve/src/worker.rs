@@ -5,11 +5,13 @@
 mod events;
 mod handle;
 mod orders;
+mod profiling;
 pub mod thread;
 
 pub use self::events::{Applied, Events, Exit, WorkerEvent};
 pub use self::handle::ThreadHandle;
 pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, WorkerSetup, orders};
+pub use self::profiling::{ProfileOrder, SentProfile};
 pub use crate::fault_report::{FaultReport, ReportedField, ReportedOutput, ReportedRequest, SentReport};
 pub use crate::http::{ReplayedAnswer, ReplayedRequest, RunEnd, RunOutcome, ScheduledRequest};
 pub use crate::instance_fault::InstanceFault;

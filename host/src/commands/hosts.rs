@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
+use super::output::Unwritten;
 use super::plain::plain;
 use wasmhost_config::cli::{
     DrainArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
@@ -66,6 +67,9 @@ pub(crate) enum HostCommandError {
     /// A flag has a wrong value: this is wrong with it.
     #[error("{0}")]
     Usage(String),
+    /// The file that was named cannot be written.
+    #[error(transparent)]
+    File(#[from] Unwritten),
     /// There is no screen to show it on.
     #[error("standard output is no terminal that a screen can be shown on: {0}")]
     NoScreen(String),
@@ -83,6 +87,7 @@ impl HostCommandError {
             Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
             Self::Strange(_) => "see its log",
             Self::Output(_) => "see where it is written to",
+            Self::File(..) => "name another file with --output",
             Self::Usage(_) => "the command's `--help` has its flags with units and defaults",
             Self::NoScreen(_) => "`wasmhost top --json` prints a sample for programs, `wasmhost status` what hosts do; in a terminal, see its TERM",
         }

@@ -3,7 +3,6 @@
 mod access;
 mod error;
 mod export;
-mod output;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,7 +15,7 @@ use wasmhost_storage::{Edit, KEYS_PER_OPERATION_MAX, KeyValue as _, PAGE_KEYS_MA
 use self::access::ReachedStore;
 pub(crate) use self::error::KvError;
 use self::error::stream;
-use self::output::write_to;
+use super::output::write_to;
 use super::plain::plain;
 
 /// Does it. What is asked for goes to `out`; what is to be told besides, such as how many keys there were, to `tell`.

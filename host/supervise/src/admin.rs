@@ -7,6 +7,7 @@ mod event_stream;
 mod figures;
 mod gate;
 pub mod openapi;
+mod profile;
 mod prometheus;
 pub mod routes;
 mod status;
@@ -40,6 +41,7 @@ use self::dashboard::Dashboard;
 use self::gate::AdminDoor;
 use self::routes::{FoundRoute, RouteAccess, RouteAsks};
 use crate::host_status::HostStatus;
+use crate::profile::ProfileWish;
 
 /// Connections to the admin page at once. One more takes the place of one that is there ([`whose_place`]).
 const CONNECTIONS_MAX: usize = 32;
@@ -86,6 +88,8 @@ pub(crate) enum AdminCommand {
     Promote(String),
     /// To replace this worker, or all of them.
     Restart(Option<u16>),
+    /// To take samples of guests' stacks.
+    Profile(ProfileWish),
     /// To have so many workers, of this group or of those that take connections.
     Scale(u16, Option<String>),
     /// To say that it is not ready, or as it is again.
@@ -164,6 +168,10 @@ impl Answerer {
             (RouteAsks::RestartWorker, [worker]) => match worker.parse() {
                 Ok(worker) => AdminCommand::Restart(Some(worker)),
                 Err(_) => return nothing(),
+            },
+            (RouteAsks::Profile | RouteAsks::ProfileApp, parts) => match profile::wish(parts, request.uri().query()) {
+                Some(wish) => AdminCommand::Profile(wish),
+                None => return nothing(),
             },
             (RouteAsks::Scale, [workers]) => match workers.parse() {
                 Ok(workers) => AdminCommand::Scale(workers, None),
@@ -255,6 +263,8 @@ impl Answerer {
             | RouteAsks::RollBack
             | RouteAsks::RollBackTo
             | RouteAsks::Promote
+            | RouteAsks::Profile
+            | RouteAsks::ProfileApp
             | RouteAsks::Restart
             | RouteAsks::RestartWorker
             | RouteAsks::Scale

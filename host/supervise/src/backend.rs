@@ -16,7 +16,7 @@ use wasmhost_confine::spawner::Spawner;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::scoreboard::{HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::{Admission, Connection};
-use wasmhost_serve::worker::{ListenerId, ListenerRow, RevisionTag, Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{ListenerId, ListenerRow, ProfileOrder, RevisionTag, Stage, WorkerEvent, WorkerId};
 
 use crate::kept::KeptForApps;
 
@@ -208,6 +208,9 @@ pub(crate) trait Worker {
 
     /// Has it put an app to sleep that nobody uses, for one that lacks memory on another worker. It may be too busy to hear it.
     fn make_room_for(&self, app: AppId);
+
+    /// Tells it what to do for a profile of the host.
+    fn profile(&self, order: ProfileOrder);
 
     /// Calls for a sign of life; false when the last call was not answered.
     fn ask(&self) -> bool;

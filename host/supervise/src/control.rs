@@ -10,6 +10,7 @@ use wasmhost_sandbox::LoadError;
 
 pub(crate) use self::server::Control;
 pub(crate) use self::socket::{bind, bind_beside, is_own};
+use crate::profile::{ProfileReply, ProfileWish};
 use crate::schedules::LastRun;
 use crate::upgrade::{Departure, UpgradeOffer};
 
@@ -29,6 +30,8 @@ pub(crate) enum ControlOrder {
     Stop,
     /// To replace this worker, or all, one after another; the other end hears which, or why none, when the last one listens again.
     Restart { worker: Option<u16>, ended: oneshot::Sender<Result<Vec<u16>, String>> },
+    /// To take samples of guests' stacks; the other end hears what was counted when that has ended, or why it was not begun.
+    Profile(ProfileWish, ProfileReply),
     /// To have this many workers, of a group or of those that take connections; the other end hears which have come or gone, or why none,
     /// when the last one listens or has ended.
     Scale { workers: u16, group: Option<String>, ended: oneshot::Sender<Result<Vec<u16>, String>> },

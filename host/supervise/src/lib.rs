@@ -17,6 +17,7 @@ mod listening;
 mod loader;
 pub mod primary;
 pub mod process;
+pub mod profile;
 pub mod replay;
 mod schedules;
 mod service_manager;

@@ -8,6 +8,7 @@ mod bootstrap;
 mod data;
 mod dispatch;
 mod division;
+mod due;
 mod ears;
 mod error;
 mod event_turns;
@@ -19,6 +20,8 @@ mod life;
 mod listeners;
 mod liveness;
 mod place;
+mod profiles;
+mod profiling;
 mod reading;
 mod reload;
 mod restarting;
@@ -64,13 +67,15 @@ use self::bootstrap::{authority, forwarded_connections, max_connections, per_cli
 use self::data::HostData;
 use self::dispatch::{HeldConnection, Rest, next_connection};
 use self::division::{Division, FRONT};
-use self::ears::{DueTask, DueTimes, Ears, Heard};
+use self::due::DueTask;
+use self::ears::{Ears, Heard};
 pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
 use self::file_watching::WatchedFiles;
 use self::host_listeners::HostListeners;
 use self::place::Place;
+use self::profiles::Profiles;
 use self::reload::Reload;
 pub use self::reload::{DevOrder, LoadOutcome};
 use self::restarts::Restarts;
@@ -254,6 +259,7 @@ async fn run_on<B: Backend>(
         watched_files,
         swaps: Swaps::default(),
         crashes,
+        profiles: Profiles::default(),
     };
     for index in 0..primary.places.len() {
         if primary.places[index].is_wanted {
@@ -481,6 +487,9 @@ impl<B: Backend> Primary<B> {
                 Heard::Command(ControlOrder::Restart { worker, ended }) if announced && !draining => {
                     self.restart(worker, ended);
                 }
+                Heard::Command(ControlOrder::Profile(wish, reply)) if announced && !draining => {
+                    self.profile(wish, reply)
+                }
                 Heard::Command(ControlOrder::Upgrade(offered)) if announced && !draining => {
                     self.offer(&acceptors, offered);
                 }
@@ -518,6 +527,7 @@ impl<B: Backend> Primary<B> {
                     | ControlOrder::Promote { .. }
                     | ControlOrder::ReloadApp { .. }
                     | ControlOrder::RollBack { .. }
+                    | ControlOrder::Profile(..)
                     | ControlOrder::Restart { .. }
                     | ControlOrder::Scale { .. }
                     | ControlOrder::Upgrade(_)
@@ -540,6 +550,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Due(DueTask::ServiceManager) => self.service_manager.is_due(),
                 Heard::Due(DueTask::Retire) => self.retire_due(),
                 Heard::Due(DueTask::Restart) => self.end_leaving(),
+                Heard::Due(DueTask::Profile) => self.look_at_profile(),
                 Heard::Due(DueTask::Revisions) => self.look_at_revisions(),
                 Heard::Due(DueTask::Apps) => self.tend_apps(),
                 Heard::Due(DueTask::HeldForwards) => self.forward_held(),
@@ -572,25 +583,6 @@ impl<B: Backend> Primary<B> {
         let is_loading = self.reload.is_reading || self.reload.loads.is_some() || self.only.is_some_and(loads);
         let reloads = is_loading || !self.swaps.is_empty();
         announced.then_some(if reloads { ServiceState::Reloading } else { ServiceState::Ready })
-    }
-
-    fn due_times(&self, announced: bool, end_of_drain: Option<Instant>, beat: Option<Instant>) -> DueTimes {
-        [
-            (DueTask::Apps, self.apps_due_at()),
-            (DueTask::HeldForwards, self.held_due_at()),
-            (DueTask::EndOfDrain, end_of_drain),
-            (DueTask::Respawn, self.respawns.keys().next().copied()),
-            (DueTask::Beat, beat),
-            (DueTask::LookAtTls, self.listeners.look_at().filter(|_| end_of_drain.is_none())),
-            (
-                DueTask::Schedules,
-                self.scheduling.look_at().filter(|_| end_of_drain.is_none() && !self.upgrades.rests()),
-            ),
-            (DueTask::ServiceManager, self.service_manager.due_at()),
-            (DueTask::Retire, self.retire_at().filter(|_| announced && end_of_drain.is_none())),
-            (DueTask::Restart, self.restarts.due_at().filter(|_| end_of_drain.is_none())),
-            (DueTask::Revisions, self.watches.due_at().filter(|_| end_of_drain.is_none())),
-        ]
     }
 
     /// Takes back the permits of connections that have ended in other processes.

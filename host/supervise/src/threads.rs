@@ -15,7 +15,9 @@ use wasmhost_confine::spawner::{Launcher, Spawner};
 use wasmhost_sandbox::{Artifact, Guest, LoadError, Sandbox, Ticker};
 use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::inbox::Connection;
-use wasmhost_serve::worker::{ListenerRow, Listeners, RevisionTag, Stage, Supply, ThreadHandle, WorkerSetup, orders};
+use wasmhost_serve::worker::{
+    ListenerRow, Listeners, ProfileOrder, RevisionTag, Stage, Supply, ThreadHandle, WorkerSetup, orders,
+};
 
 use crate::backend::{Backend, Loaded, Pending, Start, Worker, clear_rows};
 use crate::kept::KeptForApps;
@@ -226,6 +228,10 @@ impl Worker for ThreadHandle {
 
     fn make_room_for(&self, app: AppId) {
         self.orders.make_room_for(app);
+    }
+
+    fn profile(&self, order: ProfileOrder) {
+        self.orders.profile(order);
     }
 
     fn ask(&self) -> bool {

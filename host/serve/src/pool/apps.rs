@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_config::{App, AppId, AppTable, CanaryRules, Routed};
 use wasmhost_sandbox::{
-    AppBounds, AppCounters, DatabaseCounters, Guest, InstanceContext, MemoryBudget, MemoryRelief, Pulse, Sandbox,
-    Services, StoreCounters, WorkerBounds, WorkerCpu, relieved_by,
+    AppBounds, AppCounters, DatabaseCounters, Guest, InstanceContext, MemoryBudget, MemoryRelief, Profiler, Pulse,
+    Sandbox, Services, StoreCounters, WorkerBounds, WorkerCpu, relieved_by,
 };
 
 use super::common::{Common, PoolNotice};
@@ -39,6 +39,8 @@ pub(crate) struct WorkerParts {
     pub(crate) pulse: Arc<Pulse>,
     /// The worker's CPU, which its apps share.
     pub(crate) cpu: Rc<WorkerCpu>,
+    /// Takes samples of their guests' stacks.
+    pub(crate) profiler: Arc<Profiler>,
     /// What they share besides.
     pub(crate) bounds: WorkerBounds,
     pub(crate) sandbox: Arc<Sandbox>,
@@ -395,7 +397,7 @@ fn context(
     let (cpu, key) = id.map_or_else(|| (Rc::default(), 0), |id| (Rc::clone(&parts.cpu), id.0));
     let (worker, pulse, bounds) = (common.worker.0, Arc::clone(&parts.pulse), Arc::clone(bounds));
     let context = InstanceContext::new(worker, pulse, ticker, Arc::new(budget), app, (&cpu, key), bounds);
-    let context = context.with_records(common.crashes.is_some());
+    let context = context.with_records(common.crashes.is_some()).with_profiler(&parts.profiler);
     match app.services.is_empty() {
         true => context,
         false => context.with_services(Arc::clone(&parts.services)),

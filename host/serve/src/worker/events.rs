@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use wasmhost_config::AppId;
 
+use super::profiling::SentProfile;
 use crate::fault_report::SentReport;
 use crate::instance_fault::InstanceFault;
 use crate::worker_id::WorkerId;
@@ -41,6 +42,8 @@ pub enum WorkerEvent {
     Disconnect(WorkerId),
     /// The thread, or the process, has ended.
     Exited(WorkerId, Exit),
+    /// It has ended its part in the profile of this number; with what it has counted, if that could be handed over.
+    Profiled(WorkerId, u64, Option<SentProfile>),
     /// A connection has ended in a worker's process, which the primary wanted to know.
     Freed,
 }

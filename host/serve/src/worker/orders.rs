@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use wasmhost_config::{AppId, AppTable, Config};
 use wasmhost_sandbox::Sandbox;
 
+use super::profiling::ProfileOrder;
 use crate::net::inbox::Admission;
 use crate::net::{ListenerId, Listeners};
 use crate::pool::Supply;
@@ -72,6 +73,8 @@ pub struct Orders {
     pub supplies: BTreeMap<AppId, Supply>,
     /// Apps that lack memory on another worker: for each, an app that nobody uses is to go to sleep.
     pub make_room_for: BTreeSet<AppId>,
+    /// What to do for a profile of the host, if that has changed.
+    pub profile: Option<ProfileOrder>,
 }
 
 /// What both ends have in common.
@@ -98,7 +101,14 @@ pub fn orders(table: Arc<AppTable>, stage: Stage, supplies: BTreeMap<AppId, Supp
 impl Orders {
     /// Only to go on so.
     pub(super) fn to(stage: Stage) -> Self {
-        Self { stage, table: None, listeners: None, supplies: BTreeMap::new(), make_room_for: BTreeSet::new() }
+        Self {
+            stage,
+            table: None,
+            listeners: None,
+            supplies: BTreeMap::new(),
+            make_room_for: BTreeSet::new(),
+            profile: None,
+        }
     }
 }
 
@@ -138,6 +148,11 @@ impl OrderSender {
     /// Another worker lacks memory for this app.
     pub fn make_room_for(&self, app: AppId) {
         self.0.change(|orders| orders.make_room_for.extend([app]));
+    }
+
+    /// What to do for a profile of the host.
+    pub fn profile(&self, order: ProfileOrder) {
+        self.0.change(|orders| orders.profile = Some(order));
     }
 
     /// The app is gone: what was ordered for it and not seen yet is void.
@@ -192,6 +207,8 @@ mod tests {
         sender.forget(AppId(3));
         sender.stage(Stage::Stop);
         sender.stage(Stage::Drain);
+        sender.profile(ProfileOrder::Begin { number: 1, app: None });
+        sender.profile(ProfileOrder::End { number: 1 });
         [1, 2, 1].into_iter().for_each(|app| sender.make_room_for(AppId(app)));
         let mut changed = || runtime.block_on(receiver.changed());
         let first = changed().map(|orders| {
@@ -200,12 +217,16 @@ mod tests {
                 Supply::Guest(..) => String::new(),
             });
             let room = orders.make_room_for.len();
-            (orders.stage, orders.table.is_some(), reasons.collect::<Vec<_>>(), room)
+            (orders.stage, orders.table.is_some(), reasons.collect::<Vec<_>>(), room, orders.profile)
         });
-        assert_eq!(first, Some((Stage::Stop, true, vec!["new".to_owned(), "two".to_owned()], 2)));
+        let profile = Some(ProfileOrder::End { number: 1 });
+        assert_eq!(first, Some((Stage::Stop, true, vec!["new".to_owned(), "two".to_owned()], 2, profile)));
         sender.table(Arc::default());
         assert!(changed().is_some_and(|orders| {
-            orders.table.is_some() && orders.supplies.is_empty() && orders.make_room_for.is_empty()
+            orders.table.is_some()
+                && orders.supplies.is_empty()
+                && orders.make_room_for.is_empty()
+                && orders.profile.is_none()
         }));
         drop(sender);
         assert!(changed().is_none());

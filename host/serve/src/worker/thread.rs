@@ -17,10 +17,11 @@ use wasmhost_base::quota::Quota;
 use wasmhost_base::woken::when_woken;
 use wasmhost_base::{cpu_clock, heap};
 use wasmhost_config::AppId;
-use wasmhost_sandbox::{MemoryBudget, WorkerBounds, WorkerCpu};
+use wasmhost_sandbox::{MemoryBudget, Profiler, WorkerBounds, WorkerCpu};
 
 use super::events::{Applied, Events, Exit, WorkerEvent};
 use super::orders::{LEAVES_WITHIN, OrderReceiver, Orders, Stage, WorkerSetup};
+use super::profiling;
 use crate::alarms::Alarms;
 use crate::buffers::UNREAD_MAX;
 use crate::crash::Crash;
@@ -119,10 +120,15 @@ async fn serve(
     let cpu = Rc::<WorkerCpu>::default();
     let common = Common::new(id, metrics, Rc::clone(&crash), config.development.is_none(), config.crashes.wanted());
     let (services, service_line) = ServiceDesk::new();
+    let profiler = Arc::<Profiler>::default();
+    if let Some(event) = first.profile.and_then(|order| profiling::follow(order, id, &profiler)) {
+        events.tell(event).await;
+    }
     let parts = WorkerParts {
         services: service_line,
         pulse,
         cpu: Rc::clone(&cpu),
+        profiler: Arc::clone(&profiler),
         bounds: WorkerBounds::default(),
         sandbox,
         budget: MemoryBudget::new(config.limits.memory_total_bytes, &host.memory, &scoreboard.memory),
@@ -228,7 +234,7 @@ async fn serve(
         match heard {
             HeardByWorker::Crash(text) => break Exit::Panic(text),
             HeardByWorker::Orders(latest) => {
-                let Some(Orders { stage, table, listeners, supplies, make_room_for }) =
+                let Some(Orders { stage, table, listeners, supplies, make_room_for, profile }) =
                     latest.filter(|orders| orders.stage != Stage::Stop)
                 else {
                     worker.stopping.set(true);
@@ -245,6 +251,10 @@ async fn serve(
                 supplies.into_iter().for_each(|(app, supply)| drop(apps.supply(app, supply)));
                 for app in make_room_for {
                     apps.make_room(Some(app));
+                }
+                let profiled = profile.and_then(|order| profiling::follow(order, id, &profiler));
+                if let Some(event) = profiled {
+                    events.tell(event).await;
                 }
                 if has_table {
                     events.tell(WorkerEvent::Applied(id, Applied::Table)).await;

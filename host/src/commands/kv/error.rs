@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use wasmhost_config::Mistake;
 use wasmhost_storage::{FILE_NAME, StoreError};
 
+use super::super::output::Unwritten;
 use super::super::plain::plain;
 
 /// Names of stores that a hint shows at most.
@@ -153,6 +154,12 @@ impl KvError {
 /// What had been done before.
 fn already(done: u64) -> String {
     if done == 0 { String::new() } else { format!(" (after {done} keys that were changed)") }
+}
+
+impl From<Unwritten> for KvError {
+    fn from(Unwritten { file, error }: Unwritten) -> Self {
+        Self::Stream { what: file.display().to_string(), error }
+    }
 }
 
 /// An error of this file or stream.

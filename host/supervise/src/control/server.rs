@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ControlOrder;
 use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page, switch_to};
 use crate::host_status::HostStatus;
+use crate::profile::ProfileWish;
 use crate::schedules::LastRun;
 use crate::upgrade::{UPGRADE_PROTOCOL, begin};
 
@@ -64,6 +65,7 @@ impl Commands for Control {
             AdminCommand::Promote(app) => Box::pin(promote(orders, app)),
             AdminCommand::Restart(worker) => Box::pin(restart(orders, worker)),
             AdminCommand::Scale(workers, group) => Box::pin(scale(orders, (workers, group), Arc::clone(host_status))),
+            AdminCommand::Profile(wish) => Box::pin(profile(orders, wish)),
             AdminCommand::Drain { is_undone } => {
                 host_status.set_withdrawn(!is_undone);
                 let ready = host_status.is_ready();
@@ -140,6 +142,24 @@ async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Adm
         Ok(Err(reason)) => refused(reason),
         Err(_) => stopping(),
     }
+}
+
+/// Has samples taken, and answers with what was counted when that has ended. It ends when nobody waits for the answer any more.
+async fn profile(orders: mpsc::Sender<ControlOrder>, wish: ProfileWish) -> AdminAnswer {
+    let (ended, hears) = oneshot::channel();
+    if orders.send(ControlOrder::Profile(wish, ended)).await.is_err() {
+        return stopping();
+    }
+    let gathered = match hears.await {
+        Ok(Ok(gathered)) => gathered,
+        Ok(Err(reason)) => return refused(reason),
+        Err(_) => return stopping(),
+    };
+    // It may be some megabytes, for which the primary's thread has no time.
+    let written = tokio::task::spawn_blocking(move || json(StatusCode::OK, &gathered.added_up())).await;
+    written.unwrap_or_else(|_| {
+        page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
+    })
 }
 
 /// What came of a change of the number of workers.

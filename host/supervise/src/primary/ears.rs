@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -12,6 +12,7 @@ use wasmhost_confine::spawner::{Reading, TlsLook};
 use wasmhost_serve::worker::WorkerEvent;
 
 use super::dispatch::DISPATCH_AGAIN;
+use super::due::{DueTask, DueTimes};
 use super::reload::DevOrder;
 use super::scheduling::EndedRun;
 use crate::apps::Done;
@@ -59,25 +60,6 @@ pub(super) enum Heard<B: Backend> {
     /// Nothing: the loop looks at everything again.
     Nothing,
 }
-
-/// What has its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DueTask {
-    Apps,
-    HeldForwards,
-    EndOfDrain,
-    Respawn,
-    Beat,
-    LookAtTls,
-    Schedules,
-    ServiceManager,
-    Retire,
-    Restart,
-    Revisions,
-}
-
-/// When each is due that is.
-pub(super) type DueTimes = [(DueTask, Option<Instant>); 11];
 
 impl<B: Backend> Ears<'_, B> {
     /// Waits for the next. `hears_workers`: else their events wait. `is_draining`: what only a host that goes on does waits, too.

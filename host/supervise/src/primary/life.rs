@@ -62,6 +62,7 @@ impl<B: Backend> Primary<B> {
             }
             WorkerEvent::Fault(worker, app, fault, report) => self.on_fault(worker, app, fault, report),
             WorkerEvent::Exited(worker, exit) => self.on_exit(worker, exit, draining)?,
+            WorkerEvent::Profiled(worker, number, counted) => self.profiles.handed_over(worker, number, counted),
             WorkerEvent::Wants(worker, app) => self.on_wanted(worker, app),
             WorkerEvent::Vanished(worker, app) => self.on_vanished(worker, app),
             WorkerEvent::Behind(worker, app) => self.on_behind(worker, app),
@@ -154,6 +155,7 @@ impl<B: Backend> Primary<B> {
         place.handle = None;
         place.running = false;
         place.has_begun = true;
+        self.profiles.ended(worker);
         let touched = self.host_status.touched();
         self.backend.clear(place.scoreboard, &mut touched.into_iter());
         let metrics = &place.scoreboard.metrics;

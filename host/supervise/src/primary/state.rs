@@ -21,6 +21,7 @@ use super::error::{PrimaryError, system};
 use super::file_watching::WatchedFiles;
 use super::host_listeners::HostListeners;
 use super::place::Place;
+use super::profiles::Profiles;
 use super::reload::Reload;
 use super::restarts::Restarts;
 use super::scheduling::Scheduling;
@@ -82,6 +83,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) watched_files: WatchedFiles,
     /// Where bundles about faults are left.
     pub(super) crashes: Option<Crashes>,
+    /// The profile that is under way.
+    pub(super) profiles: Profiles,
 }
 
 impl<B: Backend> Primary<B> {
@@ -116,6 +119,7 @@ impl<B: Backend> Primary<B> {
         place.handle = Some(self.backend.start(start).map_err(system("start a worker"))?);
         place.running = true;
         let id = place.id;
+        self.profile_started(id);
         self.note(&HostEvent::Fork(self.of_worker(id)));
         Ok(())
     }

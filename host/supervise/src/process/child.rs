@@ -27,8 +27,8 @@ use wasmhost_serve::scoreboard::{self, HostScoreboard, Scoreboard};
 use wasmhost_serve::worker::WorkerId;
 use wasmhost_serve::worker::inbox::{self, Accepted, Admission, Connection, PerClient, Permit};
 use wasmhost_serve::worker::{
-    Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, SentReport, Stage, Supply,
-    WorkerEvent, WorkerSetup, orders, thread,
+    Applied, Events, Exit, ListenerId, ListenerRow, OrderReceiver, OrderSender, Peer, SentProfile, SentReport, Stage,
+    Supply, WorkerEvent, WorkerSetup, orders, thread,
 };
 
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
@@ -368,6 +368,7 @@ impl Attendance {
                         orders.supply(app, Supply::Unavailable(reason));
                     }
                     Ok(Some((ToWorker::MakeRoom(app), _))) => orders.make_room_for(app),
+                    Ok(Some((ToWorker::Profile(order), _))) => orders.profile(order),
                     Ok(Some((ToWorker::Claimed(answers), _))) => self.admission.answered(&answers),
                     Ok(Some((ToWorker::Call, _))) => self.give_sign(),
                     Ok(Some((ToWorker::Leave, _))) => orders.stage(Stage::Leave),
@@ -628,6 +629,15 @@ impl Events for EventWire {
                 });
                 let report: Vec<_> = report.iter().map(|report| (Descriptor::Report, report.as_fd())).collect();
                 let _ = self.0.send(&FromWorker::Fault(app, fault), &report).await;
+                return;
+            }
+            WorkerEvent::Profiled(_, number, counted) => {
+                let counted = counted.and_then(|counted| match counted {
+                    SentProfile::Here(counted) => SentProfile::sealed(&counted).ok(),
+                    SentProfile::Sealed(counted) => Some(counted),
+                });
+                let counted: Vec<_> = counted.iter().map(|counted| (Descriptor::Report, counted.as_fd())).collect();
+                let _ = self.0.send(&FromWorker::Profiled(number), &counted).await;
                 return;
             }
             WorkerEvent::Vanished(_, app) => FromWorker::Vanished(app),

@@ -20,7 +20,7 @@ use wasmhost_confine::spawner::{Attended, End, Spawner};
 use wasmhost_serve::clients::Client;
 use wasmhost_serve::scoreboard::Scoreboard;
 use wasmhost_serve::worker::inbox::{Accepted, Admission, Connection, INBOX_MAX};
-use wasmhost_serve::worker::{Exit, RevisionTag, SentReport, Stage, WorkerEvent, WorkerId};
+use wasmhost_serve::worker::{Exit, ProfileOrder, RevisionTag, SentProfile, SentReport, Stage, WorkerEvent, WorkerId};
 
 use super::forwarded;
 use super::protocol::{FromWorker, ToWorker};
@@ -205,6 +205,10 @@ impl Worker for ProcessHandle {
         let _ = self.wire.try_send(&ToWorker::MakeRoom(app), &[]);
     }
 
+    fn profile(&self, order: ProfileOrder) {
+        self.unsent.profile(order);
+    }
+
     fn reconcile(&self, wait: bool) {
         if wait {
             self.scoreboard.metrics.wants_freed.raise();
@@ -304,6 +308,10 @@ async fn attend(
                 Ok(Some((FromWorker::Fault(app, fault), mut descriptors))) => {
                     let report = descriptors.take(Descriptor::Report).ok().map(SentReport::Sealed);
                     WorkerEvent::Fault(id, app, fault, report)
+                }
+                Ok(Some((FromWorker::Profiled(number), mut descriptors))) => {
+                    let counted = descriptors.take(Descriptor::Report).ok().map(SentProfile::Sealed);
+                    WorkerEvent::Profiled(id, number, counted)
                 }
                 Ok(Some((FromWorker::Vanished(app), _))) => WorkerEvent::Vanished(id, app),
                 Ok(Some((FromWorker::Behind(app), _))) => WorkerEvent::Behind(id, app),

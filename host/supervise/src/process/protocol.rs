@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use wasmhost_config::AppId;
 use wasmhost_sandbox::StoredCode;
 use wasmhost_serve::clients::Client;
-use wasmhost_serve::worker::{Applied, Exit, InstanceFault, ListenerId, ListenerRow, Peer, RevisionTag};
+use wasmhost_serve::worker::{Applied, Exit, InstanceFault, ListenerId, ListenerRow, Peer, ProfileOrder, RevisionTag};
 
 use crate::loader::Tried;
 
@@ -58,6 +58,8 @@ pub(super) enum ToWorker {
     MakeRoom(AppId),
     /// Whether the clients of the first claims that were not answered may have one more connection.
     Claimed(Vec<bool>),
+    /// What to do for a profile of the host.
+    Profile(ProfileOrder),
     /// Give a sign of life.
     Call,
     /// Take no more connections, and end when those that there are have ended.
@@ -102,6 +104,8 @@ pub(super) enum FromWorker {
     Fault(AppId, InstanceFault),
     /// A worker of this group is to be given this connection. With its socket.
     Forward(String),
+    /// Its part in the profile of this number has ended. With what it has counted, if that could be put into a file.
+    Profiled(u64),
     Disconnect,
     Exited(Exit),
     /// A connection has ended, which the primary wanted to know.

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
-use wasmhost_serve::worker::{ListenerRow, RevisionTag, Stage};
+use wasmhost_serve::worker::{ListenerRow, ProfileOrder, RevisionTag, Stage};
 
 use super::protocol::{Code, ToWorker};
 use crate::loader::CodeAtRest;
@@ -50,6 +50,7 @@ struct WaitingOrders {
     table: Option<(u64, Arc<OwnedFd>)>,
     listeners: Option<(u64, Arc<ListenersOrder>)>,
     apps: BTreeMap<AppId, (u64, GivenSupply)>,
+    profile: Option<(u64, ProfileOrder)>,
     /// Answers to claims, in their order: each counts.
     claimed: Vec<bool>,
 }
@@ -66,6 +67,7 @@ enum WorkerOrder {
     Listeners(Arc<ListenersOrder>),
     App(AppId, GivenSupply),
     Claimed(Vec<bool>),
+    Profile(ProfileOrder),
 }
 
 /// Orders that have not been sent yet.
@@ -97,6 +99,11 @@ impl UnsentOrders {
     /// What is said of an app.
     pub(super) fn app(&self, app: AppId, given: GivenSupply) {
         self.change(|waiting, number| drop(waiting.apps.insert(app, (number, given))));
+    }
+
+    /// What to do for a profile of the host.
+    pub(super) fn profile(&self, order: ProfileOrder) {
+        self.change(|waiting, number| waiting.profile = Some((number, order)));
     }
 
     /// The next claims are answered so. False: too many answers wait.
@@ -144,6 +151,9 @@ impl UnsentOrders {
         if !waiting.claimed.is_empty() {
             return Some((0, WorkerOrder::Claimed(waiting.claimed.iter().copied().take(ANSWERS_MAX).collect())));
         }
+        if let Some((number, order)) = &waiting.profile {
+            return Some((*number, WorkerOrder::Profile(order.clone())));
+        }
         if let Some((number, table)) = &waiting.table {
             return Some((*number, WorkerOrder::Table(Arc::clone(table))));
         }
@@ -158,6 +168,7 @@ impl UnsentOrders {
             WorkerOrder::Stage(_) => drop(waiting.stage.take_if(|(at, _)| *at == number)),
             WorkerOrder::Table(_) => drop(waiting.table.take_if(|(at, _)| *at == number)),
             WorkerOrder::Listeners(_) => drop(waiting.listeners.take_if(|(at, _)| *at == number)),
+            WorkerOrder::Profile(_) => drop(waiting.profile.take_if(|(at, _)| *at == number)),
             WorkerOrder::Claimed(answers) => waiting.claimed.drain(..answers.len()).for_each(drop),
             WorkerOrder::App(app, _) => {
                 if waiting.apps.get(app).is_some_and(|(at, _)| *at == number) {
@@ -215,6 +226,7 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
             let tls: Vec<Sent<'_>> = listeners.descriptors().collect();
             wire.send(&ToWorker::Listeners(listeners.rows.clone()), &tls).await
         }
+        WorkerOrder::Profile(order) => wire.send(&ToWorker::Profile(order.clone()), &[]).await,
         WorkerOrder::Claimed(answers) => wire.send(&ToWorker::Claimed(answers.clone()), &[]).await,
         WorkerOrder::App(app, GivenSupply::Code(code, tag)) => {
             let (code, file) = code_of(*app, code, *tag);
