@@ -219,6 +219,31 @@ fn a_mended_component_does_not_fault_and_another_one_is_told() -> TestResult {
 }
 
 #[test]
+fn a_bundle_grants_the_guest_of_its_replay_nothing() -> TestResult {
+    let folder = Folder::new(&file("thread", "", &[app("a", "faults.wasm", "*", "")]))?;
+    let server = folder.serve(&[]);
+    ask_until_loaded(server.address, "a.test", "/trap");
+    let found = bundle_of(&folder.path().join("crashes"), "trap", "a");
+    let genuine = read(&found);
+    // None of these can be granted: whoever took it would say so.
+    for (name, value) in [
+        ("dir", "/nowhere/at-all::/data"),
+        ("env-file", "/nowhere/at-all"),
+        ("secret", "A=file:/nowhere/at-all"),
+        ("ca-file", "/nowhere/at-all"),
+        ("allow-host", "no host"),
+    ] {
+        let mut forged = genuine.clone();
+        forged["settings"][name] = value.into();
+        let path = folder.path().join("forged.json");
+        fs::write(&path, forged.to_string())?;
+        let again = replay_json(&[text(&path)], 3);
+        assert_eq!(again["replays"][0]["same_fault"], true, "{name}: {again}");
+    }
+    Ok(())
+}
+
+#[test]
 fn secrets_of_a_request_are_left_out_and_flags_add_them_again() -> TestResult {
     for kind in ["thread", "process"] {
         let apps = [app("a", "faults.wasm", "*", "env = { LANGUAGE = \"de\" }\nallow-hosts = [\"up.test\"]")];
@@ -321,6 +346,18 @@ fn known_secrets_are_replaced_in_what_the_guest_wrote() -> TestResult {
         assert_eq!(bundle["requests"][0]["target"], "/x/[KEY]/[NAME]/");
         let written = fs::read_to_string(&found)?;
         assert!(!written.contains("tulip-4711") && !written.contains("rose-0815"), "{written}");
+        // So is what is left out of the request's head.
+        let folder = Folder::new(&file(kind, "", &[app("b", &component, "*", "args = [\"--token=aster-1\"]")]))?;
+        let server = folder.serve(&[]);
+        eventually("it is loaded", || {
+            let mut connection = Connection::open(server.address);
+            let head = "GET /x/lily-99/aster-1/..... HTTP/1.1\r\nHost: b.test\r\nAuthorization: Bearer lily-99\r\n\r\n";
+            connection.send(head);
+            connection.response().status == 500
+        });
+        let written = read(&bundle_of(&folder.path().join("crashes"), "trap", "b"));
+        assert_eq!(written["stderr"]["text"], "/x/[authorization]/[arg]/.....", "{written}");
+        assert_eq!(written["grants"]["arg"], serde_json::json!(["1"]), "{written}");
     }
     Ok(())
 }

@@ -380,6 +380,106 @@ fn a_revision_that_fails_no_more_than_the_one_before_stays_and_so_does_one_that_
     Ok(())
 }
 
+/// Asks for what the revision at fault answers with 500 or traps on until the host has gone back: from which, to which.
+fn gone_back(server: &Server, path: &str) -> (Option<u64>, Option<u64>) {
+    let is_back = || server.records(|record| message(record).starts_with("ROLLBACK: ")).pop();
+    eventually_within(Duration::from_secs(20), "it goes back", || {
+        get(server.address, path);
+        is_back().is_some()
+    });
+    let record = is_back().expect("it is back");
+    (record["from"].as_u64(), record["to"].as_u64())
+}
+
+#[test]
+fn a_bad_revision_that_is_loaded_again_is_rolled_back_all_the_same() -> TestResult {
+    for kind in ["thread", "process"] {
+        for path in ["/status?code=500", "/trap"] {
+            let deployed = Deployed::new("hello.wasm")?;
+            let server = deployed.serve(&["--worker-kind", kind]);
+            assert_eq!(get(server.address, "/").status, 200);
+            assert!(deployed.reload("faults.wasm")?);
+            // The same file.
+            assert_eq!(deployed.command(&["reload"]).code, Some(0));
+            assert_eq!(only(&server)["revision"], 3);
+            assert_eq!(gone_back(&server, path), (Some(3), Some(1)), "{kind} {path}");
+            eventually("it is served", || get(server.address, path).status == 200);
+            assert_eq!(revisions(&only(&server)), kept(&[(1, "served"), (3, "bad")]), "{kind} {path}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_host_goes_back_by_itself_to_the_latest_revision_that_has_held() -> TestResult {
+    for kind in ["thread", "process"] {
+        for path in ["/status?code=500", "/trap"] {
+            let deployed = Deployed::new("hello.wasm")?;
+            let server = deployed.serve(&["--worker-kind", kind]);
+            assert_eq!(get(server.address, "/").status, 200);
+            // Two that are as bad, one after the other: too few requests came for the first to be known as that.
+            assert!(deployed.reload("faults.wasm")?);
+            assert_eq!(get(server.address, "/status?code=500").status, 500);
+            assert!(deployed.reload("faults-p3.wasm")?);
+            assert_eq!(gone_back(&server, path), (Some(3), Some(1)), "{kind} {path}");
+            eventually("it is served", || get(server.address, path).status == 200);
+            assert_eq!(revisions(&only(&server)), kept(&[(1, "served"), (2, "kept"), (3, "bad")]), "{kind} {path}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn uploads_that_clients_break_off_are_no_failures_of_the_revision() -> TestResult {
+    for component in ["faults.wasm", "faults-p3.wasm"] {
+        let deployed = Deployed::new("hello.wasm")?;
+        let server = deployed.serve(&[]);
+        assert_eq!(get(server.address, "/").status, 200);
+        assert!(deployed.reload(component)?);
+        for _ in 0..20 {
+            let mut connection = Connection::open(server.address);
+            connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nhello");
+            assert!(
+                connection.fill_until(|got| got.windows(5).any(|part| part == b"hello").then_some(())).is_some(),
+                "{component}"
+            );
+            connection.stream.shutdown(std::net::Shutdown::Write)?;
+            connection.raw_to_end();
+        }
+        eventually("they are counted", || only(&server)["revision_requests"]["2"].as_u64() >= Some(20));
+        let app = only(&server);
+        assert_eq!((&app["revision"], &app["revision_failures"]["2"]), (&2.into(), &0.into()), "{component}: {app}");
+        assert_eq!(events(&server, "rollback").len(), 0, "{component}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_revision_whose_code_is_gone_is_not_gone_back_to() -> TestResult {
+    for kind in ["thread", "process"] {
+        let cache = tempfile::tempdir()?;
+        let deployed = Deployed::new("hello.wasm")?;
+        let cache_dir = cache.path().to_str().ok_or("UTF-8")?;
+        let server = deployed.serve(&["--worker-kind", kind, "--cache-dir", cache_dir, "--rollback-window", "none"]);
+        assert_eq!(get(server.address, "/").status, 200);
+        let of_first: Vec<_> =
+            std::fs::read_dir(cache.path())?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        assert!(deployed.reload("faults.wasm")?);
+        // (Instances of the first one may finish what they have.)
+        eventually("it is served", || get(server.address, "/status?code=201").status == 201);
+        of_first.iter().try_for_each(std::fs::remove_file)?;
+        let back = deployed.command(&["rollback"]);
+        assert_eq!(back.code, Some(1), "{kind}: {}", back.stdout);
+        assert!(back.stderr.contains("no earlier revision of it is kept"), "{kind}: {}", back.stderr);
+        assert_eq!(
+            (get(server.address, "/status?code=201").status, &only(&server)["revision"]),
+            (201, &2.into()),
+            "{kind}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn an_app_of_several_that_was_rolled_back_waits_for_another_file() -> TestResult {
     let runtime = tempfile::tempdir()?;
@@ -485,6 +585,9 @@ fn a_canary_gets_its_share_of_connections_or_of_users_until_it_gets_all() -> Tes
         assert!(deployed.reload("hello-p3.wasm")?, "{kind}");
         let old = answered_by_the_new(server.address, 200, none);
         assert!((100..200).contains(&old), "{kind}: {old} of 200");
+        // Workers that begin give it its share, too.
+        assert_eq!(deployed.command(&["restart"]).code, Some(0), "{kind}");
+        eventually("it has its share", || (100..200).contains(&answered_by_the_new(server.address, 200, none)));
         assert_eq!(deployed.command(&["rollback"]).code, Some(0), "{kind}");
         assert_eq!(answered_by_the_new(server.address, 40, none), 40, "{kind}");
         assert_eq!(revisions(&only(&server)), kept(&[(1, "kept"), (2, "served"), (3, "bad")]), "{kind}");
@@ -498,6 +601,29 @@ fn a_canary_gets_its_share_of_connections_or_of_users_until_it_gets_all() -> Tes
         assert!(users.iter().all(|new| [0, 6].contains(new)), "{by}: {users:?}");
         assert!((5..35).contains(&users.iter().filter(|new| **new == 6).count()), "{by}: {users:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn requests_that_would_wait_for_a_canary_go_to_the_revision_beside_it() -> TestResult {
+    let deployed = Deployed::new("hello.wasm")?;
+    let server = deployed.serve(&["--canary", "99%", "--canary-time", "none", "--queue-timeout", "200ms"]);
+    assert_eq!(get(server.address, "/").status, 200);
+    assert!(deployed.reload("faults.wasm")?);
+    // It has 4 instances on each of the two workers. The other revision answers at once, whatever it is asked.
+    let mut connections: Vec<_> = (0..16).map(|_| Connection::open(server.address)).collect();
+    for connection in &mut connections {
+        connection.send("GET /sleep?ms=1000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    let answers: Vec<_> = connections.iter_mut().map(Connection::response).collect();
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{:?}",
+        answers.iter().map(|answer| answer.status).collect::<Vec<_>>()
+    );
+    let slept = answers.iter().filter(|answer| answer.text() == "slept").count();
+    assert!((1..=8).contains(&slept), "{slept}");
+    assert_eq!(revisions(&only(&server)), kept(&[(1, "served"), (2, "canary")]));
     Ok(())
 }
 

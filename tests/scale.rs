@@ -1,11 +1,13 @@
 //! `wasmhost scale` and the limits of workers: their number changes, or they are replaced, and no client loses a request.
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    Connection, Finished, Runtime, Server, TestResult, command, eventually, get, guest, message, under_load,
+    Connection, Finished, Runtime, Server, TestResult, command, eventually, eventually_within, get, guest, message,
+    under_load,
 };
 
 fn host(runtime: &Runtime, component: &str, flags: &[&str]) -> Server {
@@ -170,7 +172,8 @@ fn workers_that_have_reached_a_limit_are_replaced_and_no_request_fails() -> Test
         let flags = ["--worker-kind", kind, "--workers", "2", limit[0], limit[1]];
         let server = host(&runtime, "hello.wasm", &flags);
         under_load(server.address, || {
-            eventually("both are replaced", || {
+            // (For its memory, one is replaced after 10 s at the earliest.)
+            eventually_within(Duration::from_secs(60), "both are replaced", || {
                 let status = server.status();
                 let workers = status["workers"].as_array().expect("workers");
                 workers.iter().all(|worker| worker["thread_generation"].as_u64() > Some(1))

@@ -18,6 +18,7 @@ use super::machine::Machine;
 use super::mistake::{Mistake, Mistakes, Offset};
 use super::nearest::shown;
 use super::overlap;
+use super::recorded::is_of_running;
 use super::schedule::ScheduleDraft;
 use super::settings::{self, Setting, Takes};
 use super::shown::listen as listened;
@@ -78,7 +79,8 @@ pub fn build_for_development(
 }
 
 /// The settings with which a component is served for one request, as `wasmhost replay` does: those that were `recorded` with a
-/// crash bundle, by name, and flags, which count more. Of variables of the environment, those count that are the host's.
+/// crash bundle, by name, and flags, which count more. Of what was recorded, only that counts which grants the guest nothing: who
+/// replays a bundle may not know who wrote it. Of variables of the environment, those count that are the host's.
 ///
 /// # Errors
 /// All mistakes; also flags that have no effect on a single request.
@@ -113,7 +115,10 @@ pub fn build_for_replay(
         values: vec![value.clone()],
         origin: Origin::Flag,
     });
-    all.extend(recorded.filter(|given| given.setting(capabilities).is_some_and(Setting::is_of_app)));
+    let is_of_running = |name: &str| {
+        settings::with_headings(capabilities).any(|(heading, one)| one.name == name && is_of_running(heading, one))
+    };
+    all.extend(recorded.filter(|given| is_of_running(&given.name)));
     let (config, mistakes) = read(&all, ServedFrom::Component(component), (capabilities, machine), mistakes);
     finished(config, mistakes, "", "")
 }

@@ -11,9 +11,12 @@ use super::shown::Shown;
 /// Plain variables of guests with shorter values are not looked for in what guests write: `1` or `de` stand everywhere. Of
 /// secrets, all are.
 const GUARDED_BYTES_MIN: usize = 4;
+/// The name of the setting with the arguments of guests.
+const ARGUMENT: &str = "arg";
 
-/// Whether a setting decides how a guest runs, and grants it nothing.
-fn is_of_running(heading: &str, setting: &Setting) -> bool {
+/// Whether a setting decides how a guest runs, and grants it nothing. Only those are recorded, and only those are taken from
+/// what was recorded: a bundle may have been written by somebody else.
+pub(super) fn is_of_running(heading: &str, setting: &Setting) -> bool {
     let is_one = matches!(setting.form, Form::Switch | Form::Count | Form::Size | Form::Time | Form::Choice(..));
     is_one && setting.is_of_app() && heading != settings::GRANTS
 }
@@ -34,7 +37,8 @@ pub fn recorded_settings(app: &App) -> BTreeMap<String, String> {
     of_running.filter_map(|(_, setting)| Some((setting.name.to_owned(), text(setting)?))).collect()
 }
 
-/// What an app was granted, by the names of the settings; of variables and the like only their names.
+/// What an app was granted, by the names of the settings; of variables and the like only their names, and of arguments how many
+/// there are.
 pub fn recorded_grants(app: &App, capabilities: Capabilities) -> BTreeMap<String, Vec<String>> {
     let names = |shown: Shown| -> Vec<String> {
         match shown {
@@ -44,7 +48,10 @@ pub fn recorded_grants(app: &App, capabilities: Capabilities) -> BTreeMap<String
             Shown::Nothing | Shown::Switch(_) | Shown::Count(_) => Vec::new(),
         }
     };
+    // Arguments may be secret, as values of variables may be.
+    let counted = |arguments: Vec<String>| vec![arguments.len().to_string()].into_iter().filter(|count| count != "0");
     let of = |setting: &Setting| match &setting.of {
+        Of::App(access) if setting.name == ARGUMENT => counted(names((access.get)(app))).collect(),
         Of::App(access) => names((access.get)(app)),
         Of::Capability(_) => names(app.grants.declared.shown(setting)),
         Of::Host(_) | Of::Listener(_) | Of::Store(_) | Of::Schedule(_) => Vec::new(),
@@ -61,7 +68,7 @@ pub fn recorded_grants(app: &App, capabilities: Capabilities) -> BTreeMap<String
 }
 
 /// Values that may be secrets, with their names: of variables, of secrets, of what capabilities were given. Arguments too:
-/// some programs take a password there.
+/// some programs take a password there, alone or behind `=`.
 pub fn guarded_values(app: &App, capabilities: Capabilities) -> Vec<(String, String)> {
     let of_env = app.grants.env.iter().filter(|variable| {
         let least = if variable.source.is_some() { 1 } else { GUARDED_BYTES_MIN };
@@ -72,8 +79,12 @@ pub fn guarded_values(app: &App, capabilities: Capabilities) -> Vec<(String, Str
         Shown::Pairs(pairs) => pairs,
         _ => Vec::new(),
     });
-    let declared = declared.filter(|(_, value)| value.len() >= GUARDED_BYTES_MIN);
-    of_env.chain(declared).collect()
+    let arguments = app.grants.args.iter().flat_map(|argument| {
+        let value = argument.split_once('=').map(|(_, value)| value);
+        [Some(argument.as_str()), value].into_iter().flatten().map(|text| (ARGUMENT.to_owned(), text.to_owned()))
+    });
+    let longer = declared.chain(arguments).filter(|(_, value)| value.len() >= GUARDED_BYTES_MIN);
+    of_env.chain(longer).collect()
 }
 
 #[cfg(test)]
@@ -90,6 +101,7 @@ mod tests {
         let mut app = App { name: "a".to_owned(), ..App::default() };
         app.limits.cpu_limit = std::time::Duration::from_millis(250);
         app.deterministic = Some(7);
+        app.grants.args = vec!["-v".to_owned(), "--password=tulip-4711".to_owned()];
         app.grants.env =
             vec![variable("LANG", "de", None), variable("URL", "db://x", None), variable("PIN", "1", Some("env:P"))];
         app
@@ -111,13 +123,15 @@ mod tests {
         let grants = recorded_grants(&app(), Capabilities::NONE);
         assert_eq!(grants.get("env"), Some(&vec!["LANG".to_owned(), "URL".to_owned()]), "{grants:?}");
         assert_eq!(grants.get("secret"), Some(&vec!["PIN".to_owned()]));
+        assert_eq!(grants.get("arg"), Some(&vec!["2".to_owned()]), "how many there are");
         assert!(!format!("{grants:?}").contains("db://x"));
     }
 
     #[test]
     fn short_values_are_guarded_where_they_are_secrets_only() {
         let guarded = guarded_values(&app(), Capabilities::NONE);
-        let names: Vec<&str> = guarded.iter().map(|(name, _)| &**name).collect();
-        assert_eq!(names, ["URL", "PIN"]);
+        let guarded: Vec<(&str, &str)> = guarded.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let arguments = [("arg", "--password=tulip-4711"), ("arg", "tulip-4711")];
+        assert_eq!(guarded, [&[("URL", "db://x"), ("PIN", "1")][..], &arguments].concat());
     }
 }

@@ -86,6 +86,11 @@ impl Artifact {
         self.is_new
     }
 
+    /// SHA-256, in hex, of the component.
+    pub fn component_sha256(&self) -> &str {
+        &self.description.sha256
+    }
+
     /// Where this code is kept when it is not loaded; none if it is only in memory, or another process opened it.
     pub fn stored(&self) -> Option<StoredCode> {
         self.entry.clone()

@@ -92,7 +92,9 @@ pub(crate) struct OfInstance<'a> {
 
 impl FaultReport {
     pub(crate) fn of(fault: &Fault, instance: &OfInstance<'_>, recorded: &Recorded, hiding: &Hiding) -> Self {
-        let detail = hiding.text(&fault.detail);
+        // A guest may write what is left out of its request.
+        let of_output = hiding.with_requests(&recorded.requests);
+        let detail = of_output.text(&fault.detail);
         Self {
             component_sha256: instance.component_sha256.to_owned(),
             detail: detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)].to_owned(),
@@ -101,8 +103,8 @@ impl FaultReport {
             served: instance.served,
             frames: fault.frames.to_vec(),
             requests: recorded.requests.iter().map(|request| reported(request, hiding)).collect(),
-            stdout: output(&recorded.stdout, hiding),
-            stderr: output(&recorded.stderr, hiding),
+            stdout: output(&recorded.stdout, &of_output),
+            stderr: output(&recorded.stderr, &of_output),
         }
     }
 }
@@ -158,12 +160,12 @@ mod tests {
     #[test]
     fn a_report_has_the_request_without_secrets_and_the_end_of_the_output() {
         let mut headers = http::HeaderMap::new();
-        headers.insert("authorization", http::HeaderValue::from_static("Bearer abc"));
+        headers.insert("authorization", http::HeaderValue::from_static("Bearer lily-1234"));
         headers.insert("x-note", http::HeaderValue::from_static("it is tulip-4711"));
         let request = RecordedRequest {
             number: 7,
             method: http::Method::POST,
-            uri: http::Uri::from_static("https://a.test:8443/b?c=d"),
+            uri: http::Uri::from_static("https://a.test:8443/b?c=rose%2D0815&page=2"),
             headers,
             has_body: true,
             body_bytes: Some(3),
@@ -171,17 +173,24 @@ mod tests {
         let recorded = Recorded {
             requests: vec![request],
             stdout: OutputEnd { bytes: b"4711 is cut\nwhole \x1b[31mtulip-4711\n".to_vec(), left_out_bytes: 10 },
-            stderr: OutputEnd { bytes: b"tulip-4711".to_vec(), left_out_bytes: 0 },
+            stderr: OutputEnd {
+                bytes: b"tulip-4711, bad token Bearer lily-1234 for rose-0815".to_vec(),
+                left_out_bytes: 0,
+            },
         };
-        let fault = Fault::new(FaultKind::Trap, "it said tulip-4711");
+        let fault = Fault::new(FaultKind::Trap, "it said tulip-4711 of lily-1234");
         let of = OfInstance { component_sha256: "ab", cpu_us: 5, served: 2 };
         let report = FaultReport::of(&fault, &of, &recorded, &hiding());
         let request = &report.requests[0];
-        assert_eq!((&*request.authority, &*request.target, request.is_query_hidden), ("a.test:8443", "/b?c=*", true));
+        assert_eq!(
+            (&*request.authority, &*request.target, request.is_query_hidden),
+            ("a.test:8443", "/b?c=*&page=*", true)
+        );
         assert_eq!(request.headers[0], ReportedField { name: "authorization".to_owned(), value: None });
         assert_eq!(request.headers[1].value.as_deref(), Some("it is [KEY]"));
         assert_eq!(report.stdout.text, "whole [31m[KEY]\n");
         assert_eq!(report.stdout.left_out_bytes, 10 + 12);
-        assert_eq!((&*report.stderr.text, &*report.detail), ("[KEY]", "it said [KEY]"));
+        let expected = ("[KEY], bad token [authorization] for [query]", "it said [KEY] of [authorization]");
+        assert_eq!((&*report.stderr.text, &*report.detail), expected);
     }
 }

@@ -16,11 +16,13 @@ pub struct InstanceFault {
     pub detail: String,
     /// The number of the request on the worker; 0: the instance had none, or several.
     pub request: u64,
+    /// The number of the revision that the instance was of.
+    pub revision: u64,
 }
 
 impl InstanceFault {
-    pub(crate) fn of(fault: &Fault, request: u64) -> Self {
+    pub(crate) fn of(fault: &Fault, request: u64, revision: u64) -> Self {
         let detail = fault.detail[..fault.detail.floor_char_boundary(DETAIL_BYTES_MAX)].to_owned();
-        Self { kind: fault.kind.name().to_owned(), detail, request }
+        Self { kind: fault.kind.name().to_owned(), detail, request, revision }
     }
 }

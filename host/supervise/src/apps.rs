@@ -14,7 +14,7 @@ use wasmhost_config::{App, AppId, Listed};
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::{RevisionTag, WorkerId};
 
-use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, OpenedRevision, RolledBack, Served};
+use self::book::{AppAnswer, Book, Failed, LOADS_MAX, OPENINGS_MAX, OpenedRevision, RevisionProof, RolledBack, Served};
 use self::difference::Numbers;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::loader::short;
@@ -46,6 +46,8 @@ pub(crate) enum Done<B: Backend> {
     Loaded(AppId, Arc<App>, Result<Loaded<B>, LoadError>),
     /// The opening of this revision of an app.
     Opened(AppId, OpenedRevision, Result<(B::Guest, B::Code), LoadError>),
+    /// The opening of the canary of an app for a worker.
+    CanaryOpened(WorkerId, AppId, OpenedRevision, Result<(B::Guest, B::Code), LoadError>),
 }
 
 /// A revision that gets all requests from now on: its number, the one before that, and who is to be given it.
@@ -126,7 +128,7 @@ impl<B: Backend> Apps<B> {
             Ok((guest, code)) => (Some(guest), Ok(Some(code))),
             Err(error) => (None, Err(error)),
         };
-        let tag = RevisionTag { number: which.number(), ..RevisionTag::default() };
+        let tag = self.tag(id, which.number());
         let opened = self.book.opened(id, which, came, Instant::now());
         let supplies = guest.into_iter().flat_map(|guest| {
             opened.to.iter().map(move |worker| Tell::Supply(*worker, id, guest.clone(), tag)).collect::<Vec<_>>()
@@ -143,9 +145,7 @@ impl<B: Backend> Apps<B> {
     ) -> Option<(Served, Vec<Tell<B::Guest>>)> {
         let served = self.book.served(id, with, (wasi, isolation, code))?;
         let number = self.book.get(id).map_or(0, |record| record.times_loaded());
-        // (One that gets a share only is given up instead.)
-        let watched_for = served.before.and(with.rollback.window).filter(|_| !served.is_canary);
-        let tag = RevisionTag { number, watched_for, is_canary: served.is_canary };
+        let tag = if served.is_canary { tag_of_canary(number) } else { self.tag(id, number) };
         let tell = served.to.iter().map(|worker| Tell::Supply(*worker, id, guest.clone(), tag)).collect();
         Some((served, tell))
     }
@@ -181,17 +181,68 @@ impl<B: Backend> Apps<B> {
     /// What a worker that starts has of an app from its beginning, if that is at hand.
     pub(crate) fn first(&mut self, worker: WorkerId, id: AppId, backend: &B) -> Option<(AppId, B::Guest, RevisionTag)> {
         let revision = self.book.get(id)?.revision()?;
-        let (guest, tag) =
-            (backend.at_hand(&revision.code)?, RevisionTag { number: revision.number, ..RevisionTag::default() });
+        let (guest, tag) = (backend.at_hand(&revision.code)?, self.tag(id, revision.number));
         self.book.has(worker, id);
         Some((id, guest, tag))
     }
 
-    /// Another revision of an app is served from now on, which is kept: see [`Book::roll_back`].
+    /// A worker serves an app with what it was given: it is given the canary, too, if there is one that it lacks.
+    pub(crate) fn canary_for(&mut self, worker: WorkerId, id: AppId, backend: &B) -> Option<Tell<B::Guest>> {
+        let (which, app, code) = self.book.canary_for(worker, id)?;
+        if let Some(guest) = backend.at_hand(&code) {
+            return Some(Tell::Supply(worker, id, guest, tag_of_canary(which.number())));
+        }
+        let (done, begun) = (self.done.clone(), backend.open(&app, &code));
+        tokio::task::spawn_local(async move {
+            let came = wait(begun, &app, "open").await;
+            let _ = done.send(Done::CanaryOpened(worker, id, which, came)).await;
+        });
+        None
+    }
+
+    /// The canary of an app was opened for a worker.
+    pub(crate) fn canary_opened(
+        &self,
+        worker: WorkerId,
+        id: AppId,
+        which: OpenedRevision,
+        guest: B::Guest,
+    ) -> Option<Tell<B::Guest>> {
+        let is_wanted = self.book.is_canary_of(worker, id, which);
+        is_wanted.then(|| Tell::Supply(worker, id, guest, tag_of_canary(which.number())))
+    }
+
+    /// What workers are told of the revision of an app that is served. (A canary is given up instead of going back from it.)
+    fn tag(&self, id: AppId, number: u64) -> RevisionTag {
+        let revision = self.book.get(id).and_then(|record| record.revision()).filter(|served| served.number == number);
+        let watched = revision.filter(|served| served.proof != RevisionProof::Held);
+        RevisionTag { number, watched_for: watched.and_then(|served| served.app.rollback.window), is_canary: false }
+    }
+
+    /// Another revision of an app is served from now on, which is kept: the latest that has held, since the one that is served is
+    /// `bad`, or else as [`Book::roll_back`] says.
     ///
     /// # Errors
     /// Why there is none.
-    pub(crate) fn roll_back(&mut self, id: AppId, to: Option<u64>, backend: &B) -> RevisionChange<RolledBack, B> {
+    pub(crate) fn roll_back(
+        &mut self,
+        id: AppId,
+        to: Option<u64>,
+        is_bad: bool,
+        backend: &B,
+    ) -> RevisionChange<RolledBack, B> {
+        for revision in self.book.forget_lost(id, |code| backend.is_there(code)) {
+            let app = self.book.get(id).map_or("", |record| &*record.app().name);
+            tracing::warn!(
+                app,
+                revision,
+                "the code of an earlier revision is not in the cache any more: it cannot be served again"
+            );
+        }
+        if is_bad {
+            let gone_back = self.book.go_back(id, Instant::now())?;
+            return Ok((gone_back, self.run(backend)));
+        }
         let rolled_back = self.book.roll_back(id, to, Instant::now())?;
         Ok((rolled_back, self.run(backend)))
     }
@@ -210,6 +261,10 @@ impl<B: Backend> Apps<B> {
         let reason: Arc<str> = failure.map_or_else(String::new, |failure| failure.error.to_string()).into();
         workers.iter().map(|worker| Tell::Refuse(*worker, id, Arc::clone(&reason))).collect()
     }
+}
+
+fn tag_of_canary(number: u64) -> RevisionTag {
+    RevisionTag { number, watched_for: None, is_canary: true }
 }
 
 fn refusal<G>(worker: WorkerId, id: AppId, answer: AppAnswer) -> Option<Tell<G>> {

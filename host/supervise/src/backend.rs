@@ -93,6 +93,9 @@ pub(crate) trait Backend: Sized + 'static {
     /// What a worker is given of an app that was loaded, if that is at hand.
     fn at_hand(&self, code: &Self::Code) -> Option<Self::Guest>;
 
+    /// Whether the code of an app that was loaded is where it was put, as far as can be told at once.
+    fn is_there(&self, code: &Self::Code) -> bool;
+
     /// Begins to open the code of an app that was loaded. Compiles nothing. The answer has what is to be kept of the app from
     /// then on, too.
     ///

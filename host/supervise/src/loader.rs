@@ -28,8 +28,8 @@ pub(crate) enum CodeAtRest {
     Stored(StoredCode),
     /// The same, of an app that was never tried with it.
     Found(StoredCode),
-    /// A sealed file in memory, where there is no cache.
-    Held(Arc<OwnedFd>),
+    /// A sealed file in memory, where there is no cache; and the SHA-256 of its component, where that is known.
+    Held(Arc<OwnedFd>, Arc<str>),
 }
 
 impl CodeAtRest {
@@ -40,8 +40,16 @@ impl CodeAtRest {
     pub(crate) fn of(artifact: &Artifact) -> std::io::Result<Self> {
         Ok(match artifact.stored() {
             Some(stored) => Self::Stored(stored),
-            None => Self::Held(Arc::new(artifact.file()?)),
+            None => Self::Held(Arc::new(artifact.file()?), artifact.component_sha256().into()),
         })
+    }
+
+    /// Whether it is where it was put. (That it is as it was shows when it is opened.)
+    pub(crate) fn is_there(&self) -> bool {
+        match self {
+            Self::Stored(stored) | Self::Found(stored) => stored.is_there(),
+            Self::Held(..) => true,
+        }
     }
 
     /// Opens it. Blocks; compiles nothing.
@@ -51,7 +59,7 @@ impl CodeAtRest {
     pub(crate) fn open(&self, app: &App) -> Result<Artifact, LoadError> {
         match self {
             Self::Stored(stored) | Self::Found(stored) => stored.open(app),
-            Self::Held(file) => match file.try_clone() {
+            Self::Held(file, _) => match file.try_clone() {
                 Ok(file) => Artifact::received(file, app),
                 Err(error) => Err(short(app, format!("its code cannot be opened: {error}"))),
             },
@@ -59,16 +67,17 @@ impl CodeAtRest {
     }
 }
 
-/// Whether it is the same code: the same entry of the cache, or the same file.
+/// Whether it is the same code: the same entry of the cache, whether it was tried or not; or the same file, or another one that was
+/// made of the same component.
 impl PartialEq for CodeAtRest {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Stored(one), Self::Stored(other)) | (Self::Found(one), Self::Found(other)) => one == other,
-            (Self::Held(one), Self::Held(other)) => {
+            (Self::Stored(one) | Self::Found(one), Self::Stored(other) | Self::Found(other)) => one == other,
+            (Self::Held(one, component), Self::Held(other, same)) => {
                 let file = |code: &OwnedFd| rustix::fs::fstat(code).map(|file| (file.st_dev, file.st_ino)).ok();
-                file(one).is_some_and(|one| Some(one) == file(other))
+                (component == same && !component.is_empty()) || file(one).is_some_and(|one| Some(one) == file(other))
             }
-            (Self::Stored(_) | Self::Found(_) | Self::Held(_), _) => false,
+            (Self::Stored(_) | Self::Found(_) | Self::Held(..), _) => false,
         }
     }
 }
@@ -89,6 +98,8 @@ pub(crate) struct Tried {
     pub(crate) wasi: String,
     /// Isolation in effect: `worker` or `request`.
     pub(crate) isolation: String,
+    /// SHA-256, in hex, of the component.
+    pub(crate) component_sha256: String,
 }
 
 /// What a loader needs besides the settings.
@@ -119,7 +130,8 @@ pub(crate) fn link_and_try(
     warn_without_effect(&guest, app);
     warn_of_test_settings(app);
     let isolation = if guest.is_fresh_each_request() { "request" } else { "worker" };
-    let tried = Tried { wasi: guest.version().to_string(), isolation: isolation.to_owned() };
+    let component_sha256 = guest.component_sha256().to_owned();
+    let tried = Tried { wasi: guest.version().to_string(), isolation: isolation.to_owned(), component_sha256 };
     Ok((Arc::new(guest), tried))
 }
 

@@ -39,7 +39,6 @@ mod swaps;
 mod unpublished;
 mod upgrades;
 mod upgrading;
-mod watches;
 mod watching;
 mod wear;
 
@@ -85,7 +84,7 @@ use self::succession::{Succession, SuccessionToBe};
 use self::swaps::Swaps;
 use self::unpublished::Unpublished;
 use self::upgrades::Upgrades;
-use self::watches::Watches;
+use crate::apps::watch::Watches;
 use crate::apps::{Apps, wait};
 use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, ControlOrder};

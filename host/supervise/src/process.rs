@@ -111,6 +111,10 @@ impl Backend for Processes {
         Some(code.clone())
     }
 
+    fn is_there(&self, code: &CodeAtRest) -> bool {
+        code.is_there()
+    }
+
     fn open(&self, _app: &Arc<App>, code: &CodeAtRest) -> io::Result<Pending<(CodeAtRest, CodeAtRest)>> {
         let (answer, opened) = oneshot::channel();
         let _ = answer.send(Ok((code.clone(), code.clone())));

@@ -90,6 +90,14 @@ impl Supervisor {
         Self { intensity, deaths: VecDeque::new(), workers: HashMap::new() }
     }
 
+    /// The host is to have so many workers. (Where that is fewer than before, those that end still count.)
+    pub fn grows_to(&mut self, workers: u16) {
+        let intensity = RestartIntensity::of(workers);
+        if intensity.budget > self.intensity.budget {
+            self.intensity = intensity;
+        }
+    }
+
     /// The intensity that it keeps to.
     pub fn intensity(&self) -> RestartIntensity {
         self.intensity
@@ -230,6 +238,17 @@ mod tests {
                 assert!(matches!(action, Action::RespawnAfter(_)), "{workers} workers, death {nth}: {action:?}");
             }
             assert_eq!(supervisor.on_event(now, died(ONE), 0.0), Action::GiveUp, "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn all_workers_may_die_at_once_after_there_are_more() {
+        let mut supervisor = Supervisor::new(RestartIntensity::of(2));
+        supervisor.grows_to(16);
+        supervisor.grows_to(8);
+        for worker in 1..=16 {
+            let action = supervisor.on_event(Instant::now(), died(WorkerId(worker)), 0.0);
+            assert!(matches!(action, Action::RespawnAfter(_)), "the death of {worker}");
         }
     }
 

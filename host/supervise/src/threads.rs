@@ -117,6 +117,10 @@ impl Backend for Threads {
         code.linked.upgrade()
     }
 
+    fn is_there(&self, code: &ThreadCode) -> bool {
+        code.linked.strong_count() > 0 || code.at_rest.is_there()
+    }
+
     fn open(&self, app: &Arc<App>, code: &ThreadCode) -> io::Result<Pending<(Arc<Guest>, ThreadCode)>> {
         let (trial, app, at_rest) = (Arc::clone(&self.trial), Arc::clone(app), code.at_rest.clone());
         in_thread(move || {

@@ -15,6 +15,7 @@ use crate::{
     Mistake, Needs, Source, WorkerKind, build, changed_host_settings, read_again, read_apps_again, schema, show,
 };
 
+mod replay;
 mod stores;
 mod trust;
 mod workers;

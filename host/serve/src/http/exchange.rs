@@ -39,6 +39,13 @@ pub(super) enum Ending {
     DrainDeadline,
 }
 
+impl Ending {
+    /// Whether the guest or the host failed: a request's body that is not valid, or too large, is its client's.
+    fn is_of_the_host(self) -> bool {
+        matches!(self, Self::Broken(kind) if !matches!(kind, FaultKind::BadBody | FaultKind::BodyTooLarge))
+    }
+}
+
 /// The record of one request.
 pub(super) struct Exchange {
     pub(super) number: u64,
@@ -237,7 +244,7 @@ impl Exchange {
         let metrics = self.pool.metrics;
         self.pool.ends(now);
         metrics.answered(self.status.get(), elapsed, self.cpu.get());
-        let has_failed = self.status.get() >= 500 || matches!(ending, Ending::Broken(_));
+        let has_failed = self.status.get() >= 500 || ending.is_of_the_host();
         metrics.revisions().answered(self.revision.get(), has_failed);
         match ending {
             Ending::ClientLeft => metrics.client_left.add_one(),
@@ -285,4 +292,25 @@ fn audience<B>(request: &Request<B>) -> Audience {
     let named = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or("?"));
     let host = request.uri().authority().map(http::uri::Authority::as_str).or(named);
     Audience::of(request.headers(), host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_breaks_off_is_no_failure_of_its_guest() {
+        for (ending, expected) in [
+            (Ending::Whole, false),
+            (Ending::Broken(FaultKind::Trap), true),
+            (Ending::Broken(FaultKind::Unfinished), true),
+            (Ending::Broken(FaultKind::BadBody), false),
+            (Ending::Broken(FaultKind::BodyTooLarge), false),
+            (Ending::ClientLeft, false),
+            (Ending::ClientSlow, false),
+            (Ending::DrainDeadline, false),
+        ] {
+            assert_eq!(ending.is_of_the_host(), expected, "{ending:?}");
+        }
+    }
 }

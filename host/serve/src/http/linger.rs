@@ -12,7 +12,7 @@ use wasmhost_sandbox::{Fault, FaultKind};
 use super::deadline::{Deadline, upload_deadline};
 use super::exchange::Exchange;
 use super::pace::{Slow, SlowPart};
-use super::upload::{FLAW_DETAIL, Upload};
+use super::upload::{FLAW_DETAIL, Flaw, Upload};
 use crate::alarms::Alarm;
 use crate::metrics::Refused;
 use crate::pool::{Holder, Lease};
@@ -21,6 +21,8 @@ use crate::pool::{Holder, Lease};
 enum LingerStop {
     Fault(Fault),
     SlowClient(Slow),
+    /// Its client's body is not valid, or too large.
+    Flaw(Flaw),
 }
 
 /// The client of such a call, which may keep its instance waiting.
@@ -117,7 +119,7 @@ impl Exchange {
                 if lease.is_alone() {
                     sender.upload.watch(context);
                     if let Some(flaw) = sender.upload.flaw() {
-                        return Poll::Ready(Err(LingerStop::Fault(Fault::new(flaw.fault(), FLAW_DETAIL))));
+                        return Poll::Ready(Err(LingerStop::Flaw(flaw)));
                     }
                     if sender.upload.is_awaited() && !std::mem::replace(&mut held, true) {
                         let holder: Rc<dyn Holder> = Rc::clone(&sender) as _;
@@ -134,6 +136,19 @@ impl Exchange {
             match outcome {
                 Ok(()) => lease.finish(),
                 Err(LingerStop::Fault(fault)) => lease.fail(number, &fault),
+                // The response was whole, and the guest did nothing wrong.
+                Err(LingerStop::Flaw(flaw)) => {
+                    drop(lease);
+                    pool.metrics.faulted(flaw.fault());
+                    tracing::debug!(
+                        worker = worker.id.0,
+                        app = &*pool.name(),
+                        request = number,
+                        fault = flaw.fault().name(),
+                        detail = FLAW_DETAIL,
+                        "a call that went on after its response was cancelled"
+                    );
+                }
                 Err(LingerStop::SlowClient(slow)) => {
                     drop(lease);
                     worker.lines.slow(worker.id.0, (pool.id(), &pool.name()), peer, slow, SlowPart::Request);

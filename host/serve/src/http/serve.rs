@@ -243,9 +243,10 @@ impl Exchange {
         let request = Request::from_parts(parts, body.map_or_else(Body::default, BodyExt::boxed_unsync));
         let alarm = &self.link().request_alarm;
         let latest = self.head_deadline();
+        let began_with = self.pool.revision();
         let mut lease = match worker.apps.take(&self.pool, alarm, latest, &self.loading).await {
             Ok(lease) => lease,
-            Err(refusal) => return self.refused(refusal),
+            Err(refusal) => return self.refused(refusal, began_with),
         };
         self.version.set(lease.version());
         self.revision.set(lease.revision());
@@ -326,20 +327,19 @@ impl Exchange {
         }
     }
 
-    /// Answers a request that gets no instance.
-    fn refused(&self, refusal: Refusal) -> Response<ResponseBody> {
-        let revision = || self.pool.revision();
+    /// Answers a request that gets no instance. `began_with`: the revision that was served when it came.
+    fn refused(&self, refusal: Refusal, began_with: u64) -> Response<ResponseBody> {
         let (reason, after) = match refusal {
             Refusal::Shed(reason, after) => (reason, after),
             Refusal::Failed(fault) => {
-                self.revision.set(revision());
+                self.revision.set(self.pool.revision());
                 return self.fail(Failure::Fault(fault.kind), Reason::Fault(&fault));
             }
         };
         match reason {
-            // Its instances are too slow, or fault too often.
-            Shed::QueueFull | Shed::QueueTimeout | Shed::RequestTimeout | Shed::Down => self.revision.set(revision()),
-            Shed::Memory | Shed::Loading | Shed::Unavailable => {}
+            // Its instances are too slow, or fault too often. (One that comes later says nothing of those before whom it came.)
+            Shed::QueueTimeout | Shed::RequestTimeout | Shed::Down => self.revision.set(began_with),
+            Shed::QueueFull | Shed::Memory | Shed::Loading | Shed::Unavailable => {}
         }
         let (worker, app) = (self.worker.id.0, &*self.pool.name());
         tracing::debug!(worker, app, request = self.number, reason = reason.name(), "shed");

@@ -256,7 +256,8 @@ impl WorkerApps {
     pub(crate) fn or_canary(&self, pool: Rc<Pool>, is_chosen: impl FnOnce(&CanaryRules) -> bool) -> Rc<Pool> {
         let canaries = self.canaries.borrow();
         let canary = if canaries.is_empty() { None } else { pool.id().and_then(|id| canaries.get(&id)) };
-        let chosen = canary.filter(|canary| !canary.is_given_up() && is_chosen(&canary.app().canary));
+        let may_be = |canary: &&Rc<Pool>| !canary.is_given_up() && !canary.is_full();
+        let chosen = canary.filter(may_be).filter(|canary| is_chosen(&canary.app().canary));
         chosen.cloned().unwrap_or(pool)
     }
 
@@ -298,7 +299,10 @@ impl WorkerApps {
                 let context =
                     context(&self.common, &self.parts, (Some(id), self.has_others()), guest.app(), pool.bounds());
                 self.end_canary(id);
-                if tag.is_canary && pool.revision() > 0 {
+                if tag.is_canary && pool.revision() == 0 {
+                    // It is to be beside what is served, of which this pool has nothing.
+                    self.common.tell(PoolNotice::Wants(id));
+                } else if tag.is_canary {
                     self.begin_canary(&pool, guest, tag);
                 } else if pool.revision() != tag.number {
                     pool.supply(guest, tag, context);

@@ -27,14 +27,26 @@ impl Pool {
         self.canary.get() == Some(CanaryState::GivenUp)
     }
 
-    /// A revision comes that is watched, or not: keeps what there is for as long as that takes.
+    /// Whether one who comes now would have to wait: the pool of its app may have more instances.
+    pub(super) fn is_full(&self) -> bool {
+        let is_taken = if self.is_shared() { !self.queue.is_empty() } else { self.idle.borrow().is_empty() };
+        self.free_rooms() == 0 && is_taken
+    }
+
+    /// A revision comes that is watched, or not: keeps what there is for as long as that takes. Where what there is is watched still,
+    /// what was kept for it is kept on: that has held, and this has not.
     pub(super) fn keep_fallback(self: &Rc<Self>, tag: RevisionTag) {
+        let earlier = self.fallback.take();
         let before = self.guest.borrow().clone().filter(|_| tag.number > self.revision.get() && !self.retired.get());
-        let kept = before.zip(tag.watched_for).map(|(guest, time)| {
-            let context = Rc::clone(&self.context.borrow());
-            (Fallback { guest, context, revision: self.revision.get(), until: Instant::now() + time }, time)
-        });
-        let Some((fallback, time)) = kept else { return drop(self.fallback.take()) };
+        let Some((guest, time)) = before.zip(tag.watched_for) else { return };
+        let until = Instant::now() + time;
+        let fallback = match earlier.filter(|earlier| earlier.until > Instant::now()) {
+            Some(earlier) => Fallback { until, ..earlier },
+            None => {
+                let context = Rc::clone(&self.context.borrow());
+                Fallback { guest, context, revision: self.revision.get(), until }
+            }
+        };
         *self.fallback.borrow_mut() = Some(fallback);
         let (pool, crash) = (Rc::downgrade(self), Rc::clone(&self.common.crash));
         let let_go = async move {

@@ -104,7 +104,7 @@ impl Pool {
     ) {
         let Some(app) = self.id() else { return };
         let report = self.report(origin, fault, record).map(Box::new);
-        self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault, request), report));
+        self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault, request, origin.revision), report));
     }
 
     fn report(&self, origin: &InstanceOrigin, fault: &Fault, record: Option<InstanceRecord>) -> Option<FaultReport> {
@@ -112,7 +112,8 @@ impl Pool {
         if !self.fault_budgets.reports.admit().0 {
             return None;
         }
-        let hiding = Hiding::new(settings, guarded_values(&self.app(), capabilities()));
+        // What it was given, which may be other secrets than those of now.
+        let hiding = Hiding::new(settings, guarded_values(&origin.app, capabilities()));
         // Of one that a reload has replaced nobody knows it any more.
         let guest = self.guest.borrow().clone().filter(|_| !origin.is_outdated());
         let (served, cpu) = record.as_ref().map_or_else(Default::default, |record| (record.served(), record.cpu()));

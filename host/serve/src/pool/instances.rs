@@ -128,6 +128,8 @@ pub(super) struct InstanceOrigin {
     pub(super) edition: u64,
     /// The number of the revision that it is of.
     pub(super) revision: u64,
+    /// The settings that it was made with.
+    pub(super) app: Arc<App>,
     retire_after: Option<u64>,
     /// None once the instance retires beside its successor.
     room: RefCell<Option<Room>>,
@@ -484,6 +486,7 @@ impl Pool {
             generation: self.metrics.generation.get(),
             edition: self.edition.get(),
             revision: self.revision.get(),
+            app: Arc::clone(guest.app()),
             retire_after: self.capacity.get().max_requests.map(spread),
             room: RefCell::new(Some(room)),
             version: guest.version(),

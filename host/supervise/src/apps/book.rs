@@ -17,7 +17,7 @@ use wasmhost_confine::spawner::OPENINGS_ON_ONE_MAX;
 use wasmhost_sandbox::LoadError;
 use wasmhost_serve::worker::WorkerId;
 
-pub(crate) use self::record::{AppState, LoadFailure, Record, Revision};
+pub(crate) use self::record::{AppState, LoadFailure, Record, Revision, RevisionProof};
 use self::record::{RETRY, Work};
 pub(crate) use self::rollback::RolledBack;
 use super::difference::with_routes_of;
@@ -48,7 +48,7 @@ pub(crate) struct Served {
     pub(crate) has_new_settings: bool,
     /// A reload asked for it.
     pub(crate) is_reload: bool,
-    /// The revision that was served before, if that is kept and is another.
+    /// The latest revision that has held, if it is kept and the new one is to be compared with it.
     pub(crate) before: Option<u64>,
     /// The new revision gets a share of the requests only.
     pub(crate) is_canary: bool,
@@ -73,6 +73,8 @@ pub(crate) struct Book<C> {
     records: BTreeMap<AppId, Record<C>>,
     /// Apps that were ever added.
     births: u64,
+    /// The latest numbers of revisions of apps that are gone.
+    loads_of_gone: BTreeMap<AppId, u64>,
     /// There is a cache, in which the code of new apps is looked up.
     has_cache: bool,
     /// Earlier revisions are kept.
@@ -100,6 +102,7 @@ impl<C> Default for Book<C> {
         Self {
             records: BTreeMap::new(),
             births: 0,
+            loads_of_gone: BTreeMap::new(),
             has_cache: false,
             keeps_revisions: true,
             urgent_look_ups: VecDeque::new(),
@@ -133,15 +136,23 @@ impl<C: Clone + PartialEq> Book<C> {
         self.records.get(&id)
     }
 
+    /// The app of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<(AppId, &Record<C>)> {
+        self.iter().find(|(_, record)| record.app.name == name)
+    }
+
     /// A new app, of which nothing is loaded yet.
     pub(crate) fn add(&mut self, id: AppId, app: Arc<App>) {
         self.births += 1;
-        self.records.insert(id, Record::new(app, self.births));
+        let loads = self.loads_of_gone.remove(&id).unwrap_or(0);
+        self.records.insert(id, Record::new(app, self.births, loads));
     }
 
     /// There is no such app any more. What is done for it still ends, for nothing.
     pub(crate) fn remove(&mut self, id: AppId) {
-        self.records.remove(&id);
+        if let Some(gone) = self.records.remove(&id) {
+            self.loads_of_gone.insert(id, gone.loads);
+        }
     }
 
     /// It is not loaded, for this reason, until a reload says something else: a load that waits or runs is for nothing.
@@ -206,6 +217,7 @@ impl<C: Clone + PartialEq> Book<C> {
                 record.app = next.unwrap_or_else(|| Arc::clone(record.latest()));
                 (record.next, record.set_aside, record.failure) = (None, None, None);
                 (record.has_vanished, record.vanished_in_a_row) = (true, 0);
+                record.end_canary();
             }
             _ => self.reload(id, next),
         }
@@ -224,7 +236,7 @@ impl<C: Clone + PartialEq> Book<C> {
             // It hears of the new table.
             return AppAnswer::Later;
         };
-        record.awake_on.remove(&worker);
+        record.loses(worker);
         if !record.has_code()
             && record.load == Work::None
             && let Some(failure) = &record.failure
@@ -258,7 +270,7 @@ impl<C: Clone + PartialEq> Book<C> {
     /// A worker keeps nothing of an app any more.
     pub(crate) fn asleep(&mut self, worker: WorkerId, id: AppId) {
         if let Some(record) = self.records.get_mut(&id) {
-            record.awake_on.remove(&worker);
+            record.loses(worker);
             record.refused_on.remove(&worker);
             record.behind.remove(&worker);
         }
@@ -283,6 +295,7 @@ impl<C: Clone + PartialEq> Book<C> {
     pub(crate) fn applied(&mut self, worker: WorkerId, id: AppId) -> bool {
         self.records.get_mut(&id).is_some_and(|record| {
             record.vanished_in_a_row = 0;
+            record.unapplied.remove(&worker);
             record.behind.remove(&worker)
         })
     }
@@ -298,6 +311,8 @@ impl<C: Clone + PartialEq> Book<C> {
     pub(crate) fn gone(&mut self, worker: WorkerId) -> Vec<AppId> {
         let mut changed = Vec::new();
         for (id, record) in &mut self.records {
+            record.unapplied.remove(&worker);
+            record.canary_on.remove(&worker);
             let sets = [&mut record.wanted_by, &mut record.awake_on, &mut record.refused_on, &mut record.behind];
             if sets.map(|set| set.remove(&worker)).contains(&true) {
                 changed.push(*id);
@@ -393,8 +408,15 @@ impl<C: Clone + PartialEq> Book<C> {
         let keeps = self.keeps_revisions;
         let (record, is_reload, again) = self.ended(id, with)?;
         let has_new_settings = !Arc::ptr_eq(&record.app, with);
-        let revision =
-            Revision { number: record.loads + 1, wasi, isolation, code, app: Arc::clone(with), is_bad: false };
+        let revision = Revision {
+            number: record.loads + 1,
+            wasi,
+            isolation,
+            code,
+            app: Arc::clone(with),
+            is_bad: false,
+            proof: RevisionProof::Shared,
+        };
         let is_canary = keeps && record.takes_as_canary(&revision);
         record.set_aside = None;
         record.next = record.next.take().filter(|next| !Arc::ptr_eq(next, with));
@@ -404,7 +426,7 @@ impl<C: Clone + PartialEq> Book<C> {
         };
         record.failure = None;
         let (before, to) = match is_canary {
-            true => (record.begin_canary(revision), record.awake_on.iter().copied().collect()),
+            true => record.begin_canary(revision),
             false => {
                 let before = record.begin(revision, keeps);
                 record.has_vanished = false;
@@ -502,6 +524,7 @@ impl<C: Clone + PartialEq> Book<C> {
                 }
                 opened.to = std::mem::take(&mut record.wanted_by).into_iter().collect();
                 record.awake_on.extend(&opened.to);
+                record.unapplied.extend(&opened.to);
             }
             // Of an older revision.
             (None, _) => {}

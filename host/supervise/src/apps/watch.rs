@@ -1,8 +1,9 @@
 //! PURE: whether a new revision of an app fares worse than the one before, so that the host goes back.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use wasmhost_config::{CanaryRules, RollbackRules};
+use wasmhost_config::{AppId, CanaryRules, RollbackRules};
 use wasmhost_serve::metrics::RevisionTally;
 
 /// So many requests of a new revision must have failed, or instances of it been given up: a few do under any revision.
@@ -14,6 +15,22 @@ const LOOKS_LATER: Duration = Duration::from_millis(200);
 /// Shares of requests are counted in so many parts.
 const PARTS: u128 = 1_000_000;
 
+/// The revisions of apps that are watched, and when each is looked at next.
+#[derive(Debug, Default)]
+pub(crate) struct Watches(pub(crate) BTreeMap<AppId, (Watch, Instant)>);
+
+impl Watches {
+    /// When one of them is to be looked at.
+    pub(crate) fn due_at(&self) -> Option<Instant> {
+        self.0.values().map(|(_, at)| *at).min()
+    }
+
+    /// The revision of an app is not watched any more.
+    pub(crate) fn forget(&mut self, app: AppId) {
+        self.0.remove(&app);
+    }
+}
+
 /// A new revision that is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Watch {
@@ -21,7 +38,9 @@ pub(crate) struct Watch {
     pub(crate) revision: u64,
     /// It gets a share of the requests.
     pub(crate) is_canary: bool,
-    /// How the one before had fared when this one began.
+    /// The number of the one that it is compared with.
+    pub(crate) than: u64,
+    /// How that one had fared when this one began.
     pub(crate) before: RevisionTally,
     began: Instant,
     /// None: until a command ends it.
@@ -41,41 +60,52 @@ pub(crate) enum WatchVerdict {
 }
 
 impl Watch {
-    /// Of a revision that begins now, if the app wants it watched.
-    pub(crate) fn begin(revision: u64, before: RevisionTally, rules: RollbackRules, now: Instant) -> Option<Self> {
+    /// Of a revision that begins now, if the app wants it watched. It is compared with the other one.
+    pub(crate) fn begin(
+        (revision, than): (u64, u64),
+        before: RevisionTally,
+        rules: RollbackRules,
+        now: Instant,
+    ) -> Option<Self> {
         let RollbackRules { window, threshold_percent, .. } = rules;
-        let watch = Self { revision, is_canary: false, before, began: now, window, threshold_percent };
+        let watch = Self { revision, is_canary: false, than, before, began: now, window, threshold_percent };
         window.map(|_| watch)
     }
 
     /// Of one that gets a share of the requests from now on.
     pub(crate) fn of_canary(
-        revision: u64,
+        (revision, than): (u64, u64),
         before: RevisionTally,
         (rules, canary): (RollbackRules, &CanaryRules),
         now: Instant,
     ) -> Self {
         let RollbackRules { threshold_percent, .. } = rules;
-        Self { revision, is_canary: true, before, began: now, window: canary.time, threshold_percent }
+        Self { revision, is_canary: true, than, before, began: now, window: canary.time, threshold_percent }
     }
 
-    /// What this says of the revision: how it has fared by now.
-    pub(crate) fn look(&self, tally: RevisionTally, now: Instant) -> WatchVerdict {
-        if let Some(reason) = self.is_worse(tally) {
+    /// What this says of the revision: how it has fared by now, and the one that it is compared with. What that one does while a
+    /// canary is beside it counts, and not what it did before.
+    pub(crate) fn look(&self, tally: RevisionTally, other: RevisionTally, now: Instant) -> WatchVerdict {
+        let before = if self.is_canary { since(other, self.before) } else { self.before };
+        if let Some(reason) = self.is_worse(tally, before) {
             return WatchVerdict::Worse(reason);
         }
         let passed = now.saturating_duration_since(self.began);
         let left = self.window.map(|window| window.saturating_sub(passed));
         if left.is_some_and(|left| left.is_zero()) {
-            return WatchVerdict::Held;
+            // A canary that nobody has asked for anything has shown nothing.
+            return match self.is_canary && tally.requests < FAILURES_MIN {
+                true => WatchVerdict::Later(now + LOOKS_LATER),
+                false => WatchVerdict::Held,
+            };
         }
         let looks = if passed < AT_FIRST { LOOKS_AT_FIRST } else { LOOKS_LATER };
         WatchVerdict::Later(now + left.map_or(looks, |left| looks.min(left)))
     }
 
-    fn is_worse(&self, tally: RevisionTally) -> Option<String> {
+    fn is_worse(&self, tally: RevisionTally, before: RevisionTally) -> Option<String> {
         let failed = failed(tally);
-        let (share, before) = (parts(failed, tally.requests), share_before(self.before));
+        let (share, before) = (parts(failed, tally.requests), share_before(before));
         let is_worse = failed >= FAILURES_MIN && share > before + u128::from(self.threshold_percent) * PARTS / 100;
         is_worse.then(|| {
             format!(
@@ -91,6 +121,16 @@ impl Watch {
 /// Requests that failed. An instance may be given up beside its answers.
 fn failed(tally: RevisionTally) -> u64 {
     tally.failures.max(tally.faults)
+}
+
+/// What has come since: counts of all, and the last ones as they are.
+fn since(now: RevisionTally, then: RevisionTally) -> RevisionTally {
+    RevisionTally {
+        requests: now.requests.saturating_sub(then.requests),
+        failures: now.failures.saturating_sub(then.failures),
+        faults: now.faults.saturating_sub(then.faults),
+        ..now
+    }
 }
 
 /// The share of requests of the revision before that failed: of all that it has had, or of the last ones, whichever is greater.
@@ -118,12 +158,12 @@ mod tests {
 
     fn watch(before: RevisionTally, now: Instant) -> Watch {
         let rules = RollbackRules { kept: 3, window: Some(Duration::from_secs(30)), threshold_percent: 10 };
-        Watch::begin(2, before, rules, now).expect("it is watched")
+        Watch::begin((2, 1), before, rules, now).expect("it is watched")
     }
 
     fn is_worse(before: RevisionTally, tally: RevisionTally) -> bool {
         let now = Instant::now();
-        matches!(watch(before, now).look(tally, now), WatchVerdict::Worse(_))
+        matches!(watch(before, now).look(tally, before, now), WatchVerdict::Worse(_))
     }
 
     #[test]
@@ -164,24 +204,50 @@ mod tests {
         let now = Instant::now();
         let watch = watch(tally(10, 0), now);
         let (fine, bad) = (tally(10, 0), tally(10, 10));
-        assert_eq!(watch.look(fine, now), WatchVerdict::Later(now + LOOKS_AT_FIRST));
+        assert_eq!(watch.look(fine, fine, now), WatchVerdict::Later(now + LOOKS_AT_FIRST));
         let later = now + Duration::from_secs(10);
-        assert_eq!(watch.look(fine, later), WatchVerdict::Later(later + LOOKS_LATER));
+        assert_eq!(watch.look(fine, fine, later), WatchVerdict::Later(later + LOOKS_LATER));
         let last = now + Duration::from_millis(29_990);
-        assert_eq!(watch.look(fine, last), WatchVerdict::Later(now + Duration::from_secs(30)));
+        assert_eq!(watch.look(fine, fine, last), WatchVerdict::Later(now + Duration::from_secs(30)));
         let over = now + Duration::from_secs(30);
-        assert_eq!(watch.look(fine, over), WatchVerdict::Held);
+        assert_eq!(watch.look(fine, fine, over), WatchVerdict::Held);
         assert_eq!(
-            watch.look(bad, over),
+            watch.look(bad, fine, over),
             WatchVerdict::Worse(
                 "10 of its 10 requests failed (100.0 %), and 0.0 % of those of the revision before".into()
             )
         );
         let rules = RollbackRules { window: None, ..RollbackRules::default() };
-        assert_eq!(Watch::begin(2, fine, rules, now), None);
+        assert_eq!(Watch::begin((2, 1), fine, rules, now), None);
         let forever = CanaryRules::default();
-        let canary = Watch::of_canary(2, fine, (rules, &forever), now);
+        let canary = Watch::of_canary((2, 1), fine, (rules, &forever), now);
         let later = now + Duration::from_secs(1_000_000);
-        assert_eq!(canary.look(fine, later), WatchVerdict::Later(later + LOOKS_LATER), "until a command ends it");
+        assert_eq!(canary.look(fine, fine, later), WatchVerdict::Later(later + LOOKS_LATER), "until a command ends it");
+    }
+
+    #[test]
+    fn a_canary_is_compared_with_what_the_other_one_does_meanwhile() {
+        let (now, rules) = (Instant::now(), RollbackRules { threshold_percent: 10, ..RollbackRules::default() });
+        let forever = CanaryRules::default();
+        let canary = Watch::of_canary((2, 1), tally(10_000, 0), (rules, &forever), now);
+        let is_worse = |canary: &Watch, other| matches!(canary.look(tally(20, 8), other, now), WatchVerdict::Worse(_));
+        assert!(is_worse(&canary, tally(10_100, 0)));
+        // A database is away, for both.
+        assert!(!is_worse(&canary, tally(10_100, 35)));
+        // It had failed before, and does so no more.
+        let canary = Watch::of_canary((2, 1), tally(100, 90), (rules, &forever), now);
+        assert!(is_worse(&canary, tally(10_000, 90)));
+    }
+
+    #[test]
+    fn a_canary_without_requests_does_not_hold() {
+        let (now, rules) = (Instant::now(), RollbackRules::default());
+        let minute = CanaryRules { time: Some(Duration::from_secs(60)), ..CanaryRules::default() };
+        let (none, served) = (RevisionTally::default(), tally(100, 0));
+        let canary = Watch::of_canary((2, 1), served, (rules, &minute), now);
+        let over = now + Duration::from_secs(60);
+        assert_eq!(canary.look(none, served, over), WatchVerdict::Later(over + LOOKS_LATER));
+        assert_eq!(canary.look(tally(4, 0), served, over), WatchVerdict::Later(over + LOOKS_LATER));
+        assert_eq!(canary.look(tally(5, 0), served, over), WatchVerdict::Held);
     }
 }

@@ -16,6 +16,15 @@ pub const FORMAT: u32 = 1;
 const LONG_VALUE_BYTES: usize = 256;
 /// Frames that are left in it.
 const FRAMES_LEFT: usize = 16;
+/// And in the smallest one.
+const FRAMES_AT_LEAST: usize = 4;
+
+/// Bytes of a frame's name, and of what is said of the fault, that are kept of any. A worker's process that was broken into may
+/// report longer ones.
+const NAME_BYTES_MAX: usize = 512;
+const DETAIL_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of each text that are left in a bundle that is too large still.
+const SHORT_BYTES: usize = 128;
 
 /// A fault, as the primary knows it.
 pub(crate) struct CrashFacts {
@@ -87,7 +96,11 @@ pub struct BundleFault {
 }
 
 impl CrashBundle {
-    pub(super) fn of(time: SystemTime, facts: CrashFacts, report: FaultReport) -> Self {
+    pub(super) fn of(time: SystemTime, facts: CrashFacts, mut report: FaultReport) -> Self {
+        cut(&mut report.detail, DETAIL_BYTES_MAX);
+        for frame in &mut report.frames {
+            cut(&mut frame.function, NAME_BYTES_MAX);
+        }
         let CrashFacts { app, revision, worker, request, kind, .. } = facts;
         Self {
             format: FORMAT,
@@ -122,13 +135,17 @@ impl CrashBundle {
         // Only strings, numbers, lists and maps with string keys: it cannot fail.
         let write = |bundle: &Self| serde_json::to_vec_pretty(bundle).unwrap_or_default();
         let mut bytes = write(&self);
-        let steps: [fn(&mut Self) -> bool; 6] = [
+        let steps: [fn(&mut Self) -> bool; 10] = [
             |bundle| halve(&mut bundle.stdout) | halve(&mut bundle.stderr),
             |bundle| shorten(&mut bundle.frames, FRAMES_LEFT),
             |bundle| bundle.requests.iter_mut().fold(false, |any, request| any | without_long_values(request)),
             |bundle| shorten(&mut bundle.requests, 1),
             |bundle| bundle.requests.iter_mut().fold(false, |any, request| any | shorten(&mut request.headers, 0)),
             |bundle| !std::mem::take(&mut bundle.grants).is_empty(),
+            |bundle| bundle.frames.iter_mut().fold(false, |any, frame| any | cut(&mut frame.function, SHORT_BYTES)),
+            |bundle| shorten(&mut bundle.frames, FRAMES_AT_LEAST),
+            |bundle| cut(&mut bundle.fault.detail, SHORT_BYTES),
+            |bundle| bundle.requests.iter_mut().fold(false, |any, request| any | without_long_texts(request)),
         ];
         for step in steps {
             while !is_fit(&bytes) && step(&mut self) {
@@ -156,6 +173,19 @@ fn shorten<T>(list: &mut Vec<T>, length: usize) -> bool {
     let is_longer = list.len() > length;
     list.truncate(length);
     is_longer
+}
+
+/// False: it is no longer.
+fn cut(text: &mut String, bytes: usize) -> bool {
+    let is_longer = text.len() > bytes;
+    text.truncate(text.floor_char_boundary(bytes));
+    is_longer
+}
+
+/// With the beginnings of what is left of its head.
+fn without_long_texts(request: &mut ReportedRequest) -> bool {
+    let ReportedRequest { method, scheme, authority, target, .. } = request;
+    [method, scheme, authority, target].into_iter().fold(false, |any, text| any | cut(text, SHORT_BYTES))
 }
 
 fn without_long_values(request: &mut ReportedRequest) -> bool {
@@ -214,6 +244,27 @@ mod tests {
                 assert_eq!((read.frames.len(), read.requests.len(), read.requests[0].headers.len()), (3, 2, 20));
                 assert!(read.stdout.left_out_bytes > 0 && read.stdout.text.starts_with("äää"));
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_text_of_a_report_makes_a_bundle_too_large() -> serde_json::Result<()> {
+        let long = || "ä".repeat(100_000);
+        let request =
+            ReportedRequest { method: long(), authority: long(), target: long(), ..ReportedRequest::default() };
+        let frame = TrapFrame { function: long(), function_index: 1, offset: None };
+        let report =
+            FaultReport { detail: long(), requests: vec![request], frames: vec![frame; 100], ..FaultReport::default() };
+        let app = Arc::new(App { name: "a".to_owned(), ..App::default() });
+        let (kind, detail) = ("trap".to_owned(), String::new());
+        let facts = CrashFacts { app, revision: 1, worker: 1, request: 0, kind, detail };
+        for max in [8 << 10, 64 << 10] {
+            let facts =
+                CrashFacts { app: Arc::clone(&facts.app), kind: facts.kind.clone(), detail: String::new(), ..facts };
+            let bytes = CrashBundle::of(SystemTime::UNIX_EPOCH, facts, report.clone()).into_bytes(max);
+            assert!(u64::try_from(bytes.len()).is_ok_and(|length| length <= max), "{} of {max}", bytes.len());
+            assert!(serde_json::from_slice::<CrashBundle>(&bytes)?.is_shortened);
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use wasmhost_serve::worker::{Peer, WorkerId};
 
 use super::acceptors::Acceptors;
 use super::division::{Division, FRONT};
-use super::held::HeldForwards;
+use super::held::{HELD_FOR_MAX, HeldForwards};
 use super::place::Place;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
@@ -96,7 +96,9 @@ impl<B: Backend> Primary<B> {
         let connection =
             inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Front, listener: None, permit };
         self.with_held(division, |primary, held| {
-            held.take_in(connection, Instant::now(), |connection| primary.dispatch_in(division, connection));
+            let now = Instant::now();
+            let until = now + HELD_FOR_MAX;
+            held.take_in(connection, (now, until), |connection| primary.dispatch_in(division, connection));
         });
     }
 

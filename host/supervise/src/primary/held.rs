@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// Connections that are held at once; further ones are closed, and their requests get 503.
 const HELD_MAX: usize = 64;
-/// For how long one is held; then it is closed.
-const HELD_FOR_MAX: Duration = Duration::from_secs(1);
+/// For how long one of a client's request is held; then it is closed.
+pub(super) const HELD_FOR_MAX: Duration = Duration::from_secs(1);
 /// How often it is looked whether a worker can take them.
 const AGAIN: Duration = Duration::from_millis(2);
 
@@ -22,15 +22,20 @@ impl<C> HeldForwards<C> {
         Self { waiting: VecDeque::new(), again_at: Instant::now() }
     }
 
-    /// Gives this connection to a worker, behind those that are held, or holds it. `dispatch` gives back what no worker can
-    /// take now.
-    pub(super) fn take_in(&mut self, connection: C, now: Instant, mut dispatch: impl FnMut(C) -> Option<C>) {
+    /// Gives this connection to a worker, behind those that are held, or holds it until then. `dispatch` gives back what no worker
+    /// can take now.
+    pub(super) fn take_in(
+        &mut self,
+        connection: C,
+        (now, until): (Instant, Instant),
+        mut dispatch: impl FnMut(C) -> Option<C>,
+    ) {
         let left = if self.waiting.is_empty() { dispatch(connection) } else { Some(connection) };
         let Some(left) = left.filter(|_| self.waiting.len() < HELD_MAX) else { return };
         if self.waiting.is_empty() {
             self.again_at = now + AGAIN;
         }
-        self.waiting.push_back((now + HELD_FOR_MAX, left));
+        self.waiting.push_back((until, left));
     }
 
     /// When [`Self::try_again`] has something to do.
@@ -44,6 +49,8 @@ impl<C> HeldForwards<C> {
         while let Some((until, connection)) = self.waiting.pop_front() {
             if let Some(left) = dispatch(connection).filter(|_| now < until) {
                 self.waiting.push_front((until, left));
+                // Those behind it may wait for less long.
+                self.waiting.retain(|(until, _)| now < *until);
                 return;
             }
         }
@@ -56,6 +63,10 @@ mod tests {
 
     /// Nobody takes it.
     const NOBODY: fn(usize) -> Option<usize> = Some;
+
+    fn soon(now: Instant) -> (Instant, Instant) {
+        (now, now + HELD_FOR_MAX)
+    }
 
     /// Those that workers take when all can.
     fn taken(held: &mut HeldForwards<usize>, now: Instant) -> Vec<usize> {
@@ -71,14 +82,14 @@ mod tests {
     fn what_nobody_can_take_now_is_given_in_its_order_as_soon_as_somebody_can() {
         let (mut held, now) = (HeldForwards::new(), Instant::now());
         assert_eq!(held.due_at(), None);
-        held.take_in(1, now, NOBODY);
-        held.take_in(2, now, |_| panic!("the first goes first"));
+        held.take_in(1, soon(now), NOBODY);
+        held.take_in(2, soon(now), |_| panic!("the first goes first"));
         assert_eq!(held.due_at(), Some(now + AGAIN));
         held.try_again(now + AGAIN, NOBODY);
         assert_eq!(held.due_at(), Some(now + 2 * AGAIN));
         assert_eq!(taken(&mut held, now + 2 * AGAIN), [1, 2]);
         assert_eq!(held.due_at(), None);
-        held.take_in(3, now, |_| None);
+        held.take_in(3, soon(now), |_| None);
         assert_eq!(held.due_at(), None);
     }
 
@@ -86,14 +97,23 @@ mod tests {
     fn neither_too_many_are_held_nor_any_for_too_long() {
         let (mut held, now) = (HeldForwards::new(), Instant::now());
         for number in 0..HELD_MAX + 3 {
-            held.take_in(number, now, NOBODY);
+            held.take_in(number, soon(now), NOBODY);
         }
         let mut all = HeldForwards::new();
         std::mem::swap(&mut held, &mut all);
         assert_eq!(taken(&mut all, now), (0..HELD_MAX).collect::<Vec<_>>());
-        held.take_in(1, now, NOBODY);
-        held.take_in(2, now + AGAIN, NOBODY);
+        held.take_in(1, soon(now), NOBODY);
+        held.take_in(2, soon(now + AGAIN), NOBODY);
         held.try_again(now + HELD_FOR_MAX, NOBODY);
         assert_eq!(taken(&mut held, now + HELD_FOR_MAX), [2]);
+    }
+
+    #[test]
+    fn one_that_may_wait_for_longer_does_so_and_keeps_nobody_longer() {
+        let (mut held, now) = (HeldForwards::new(), Instant::now());
+        held.take_in(1, (now, now + 30 * HELD_FOR_MAX), NOBODY);
+        held.take_in(2, soon(now), NOBODY);
+        held.try_again(now + HELD_FOR_MAX, NOBODY);
+        assert_eq!(taken(&mut held, now + 2 * HELD_FOR_MAX), [1]);
     }
 }

@@ -79,13 +79,16 @@ impl<B: Backend> Primary<B> {
 
     /// An instance was given up.
     fn on_fault(&mut self, worker: WorkerId, app: AppId, fault: InstanceFault, report: Option<SentReport>) {
-        let InstanceFault { kind, detail, request } = fault;
+        if !self.serves(worker, app) {
+            return;
+        }
+        let InstanceFault { kind, detail, request, revision } = fault;
         // (A worker process may have been broken into.)
         let (fault, detail) = (shortened(kind), shortened(detail));
         let record = self.apps.book.get(app);
         let facts = record.map(|record| CrashFacts {
-            app: Arc::clone(record.app()),
-            revision: record.revision().map_or(0, |revision| revision.number),
+            app: Arc::clone(record.settings_of(revision)),
+            revision,
             worker: worker.0,
             request,
             kind: fault.clone(),
@@ -148,7 +151,7 @@ impl<B: Backend> Primary<B> {
         &mut self.divisions[division].supervisor
     }
 
-    /// Takes note of a worker's end. True when it was told to end.
+    /// Takes note of a worker's end. True when it was told to end, or was ended because it took too long over that.
     fn note_exit(&mut self, worker: WorkerId, exit: &Exit) -> bool {
         let index = usize::from(worker.0) - 1;
         let place = &mut self.places[index];
@@ -159,7 +162,7 @@ impl<B: Backend> Primary<B> {
         let touched = self.host_status.touched();
         self.backend.clear(place.scoreboard, &mut touched.into_iter());
         let metrics = &place.scoreboard.metrics;
-        let voluntary = *exit == Exit::Voluntary;
+        let voluntary = *exit == Exit::Voluntary || place.is_put_down;
         let (thread, generation) = (metrics.thread.load(Relaxed), metrics.respawns.load(Relaxed));
         let cause = exit.to_string();
         let of_worker = OfWorker { worker: worker.0, group: place.group.as_deref().map(str::to_owned) };
@@ -181,6 +184,9 @@ impl<B: Backend> Primary<B> {
         let exit = match exit {
             Exit::Voluntary if self.stage == Stage::Serve && !self.leaves(worker) => {
                 Exit::Killed("it ended without having been told to".into())
+            }
+            Exit::Killed(_) if self.place_of(worker).is_some_and(|place| place.is_put_down) => {
+                Exit::Killed("it did not end within --drain-timeout, and was killed".to_owned())
             }
             exit => exit,
         };

@@ -36,6 +36,8 @@ pub(super) struct Place<B: Backend> {
     pub(super) running: bool,
     /// It is to end, and to be started again: it gets no more connections.
     pub(super) leaves: bool,
+    /// It was to end, took too long, and is killed.
+    pub(super) is_put_down: bool,
     /// What the one that runs began with.
     pub(super) beginning: Option<WorkerBeginning>,
     /// Its first start is over: it has listened, or has died.
@@ -67,6 +69,7 @@ impl<B: Backend> Place<B> {
             is_wanted: false,
             running: false,
             leaves: false,
+            is_put_down: false,
             beginning: None,
             has_begun: false,
             listeners: Vec::new(),

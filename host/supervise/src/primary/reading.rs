@@ -38,8 +38,7 @@ impl<B: Backend> Primary<B> {
 
     /// Loads an app again, for somebody who waits for the outcome.
     pub(super) fn load_for(&mut self, name: &str, outcome: LoadOutcome) {
-        let found = self.apps.book.iter().find(|(_, record)| record.app().name == name);
-        let Some((app, record)) = found else {
+        let Some((app, record)) = self.apps.book.named(name) else {
             // Its end tells who waits that nothing came of it.
             return drop(outcome);
         };

@@ -59,7 +59,10 @@ impl<B: Backend> Primary<B> {
                 );
                 handle.stage(Stage::Stop);
             }
-            (LateStep::Kill, Some(handle)) => handle.end_hung(),
+            (LateStep::Kill, Some(handle)) => {
+                handle.end_hung();
+                self.places[usize::from(worker.0) - 1].is_put_down = true;
+            }
             (LateStep::Stop | LateStep::Kill, None) => {}
             (LateStep::GiveUp, _) => {
                 tracing::error!(worker = worker.0, "the worker is not ready in time, and is not waited for any longer");

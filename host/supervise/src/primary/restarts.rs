@@ -85,8 +85,15 @@ impl Restarts {
         self.wait(workers, reply);
     }
 
-    /// These leave for good, and may finish what they have until `deadline`. They are not replaced any more.
-    pub(super) fn leave(&mut self, workers: Vec<WorkerId>, deadline: Instant, reply: RestartReply) {
+    /// These leave for good, and may finish what they have until `deadline`; those that are `leaving` already, until theirs. They are
+    /// not replaced any more.
+    pub(super) fn leave(
+        &mut self,
+        workers: Vec<WorkerId>,
+        leaving: &[WorkerId],
+        deadline: Instant,
+        reply: RestartReply,
+    ) {
         self.waiting.retain(|waiting| !workers.contains(waiting));
         for asked in &mut self.asked {
             asked.workers.retain(|worker| !workers.contains(worker));
@@ -95,7 +102,11 @@ impl Restarts {
         self.answer();
         for worker in &workers {
             match self.underway.iter_mut().find(|underway| underway.worker == *worker) {
-                Some(Underway { step: LateStep::Stop | LateStep::Kill, is_restart, .. }) => *is_restart = false,
+                Some(Underway { step: LateStep::Stop | LateStep::Kill, is_restart, .. })
+                    if leaving.contains(worker) =>
+                {
+                    *is_restart = false;
+                }
                 Some(found) => *found = Underway::leaves(*worker, deadline, false),
                 None => self.underway.push(Underway::leaves(*worker, deadline, false)),
             }
@@ -231,7 +242,7 @@ mod tests {
         let (mut all, mut gone) = (asked(&mut restarts, &[1, 2, 3]), asked(&mut restarts, &[3]));
         assert_eq!(restarts.next(now), Some(WorkerId(1)));
         let (reply, mut left) = oneshot::channel();
-        restarts.leave(vec![WorkerId(1), WorkerId(3)], now, reply);
+        restarts.leave(vec![WorkerId(1), WorkerId(3)], &[WorkerId(1)], now, reply);
         assert_eq!(gone.try_recv(), Ok(Ok(vec![])), "none is left that could be replaced");
         assert_eq!(restarts.next(now), Some(WorkerId(2)), "no other is waited for");
         restarts.is_ready(WorkerId(1));
@@ -246,7 +257,7 @@ mod tests {
     fn one_that_comes_back_while_it_leaves_is_waited_for_and_one_that_does_not_come_is_given_up() {
         let (now, mut restarts) = (Instant::now(), Restarts::default());
         let (reply, mut left) = oneshot::channel();
-        restarts.leave(vec![WorkerId(2)], now, reply);
+        restarts.leave(vec![WorkerId(2)], &[], now, reply);
         let (reply, mut came) = oneshot::channel();
         restarts.come(vec![WorkerId(2), WorkerId(3)], now, reply);
         assert_eq!(restarts.is_late(now), Some((WorkerId(2), LateStep::Stop)), "its time goes on");
@@ -255,5 +266,23 @@ mod tests {
         assert_eq!(restarts.is_late(now + GIVEN_UP_AFTER), Some((WorkerId(3), LateStep::GiveUp)));
         assert!(came.try_recv().is_ok_and(|told| told.is_err()));
         assert_eq!(restarts.due_at(), None);
+    }
+
+    #[test]
+    fn one_that_was_just_started_anew_and_leaves_has_all_of_its_time() {
+        let (now, mut restarts) = (Instant::now(), Restarts::default());
+        let (reply, _hears) = oneshot::channel();
+        restarts.ask(vec![WorkerId(1), WorkerId(2)], reply);
+        assert_eq!(restarts.next(now), Some(WorkerId(1)));
+        // Its predecessor has ended, and it does not listen yet.
+        let (reply, _left) = oneshot::channel();
+        let later = now + Duration::from_secs(30);
+        restarts.leave(vec![WorkerId(1)], &[], later, reply);
+        assert_eq!((restarts.due_at(), restarts.is_late(now)), (Some(later), None));
+        // One that leaves already does not get more.
+        assert_eq!(restarts.next(now), Some(WorkerId(2)));
+        let (reply, _left) = oneshot::channel();
+        restarts.leave(vec![WorkerId(2)], &[WorkerId(2)], later, reply);
+        assert_eq!(restarts.is_late(now), Some((WorkerId(2), LateStep::Stop)));
     }
 }

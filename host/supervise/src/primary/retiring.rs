@@ -10,7 +10,7 @@ use wasmhost_serve::metrics::AppFigures;
 
 use super::place::Place;
 use super::state::Primary;
-use super::wear::{Wear, WorkerBeginning, reached};
+use super::wear::{Wear, WorkerBeginning, is_too_soon, reached};
 use crate::backend::Backend;
 use crate::events::HostEvent;
 
@@ -40,12 +40,22 @@ impl<B: Backend> Primary<B> {
                 memory_bytes: place.scoreboard.memory.get(),
                 share: beginning.share,
             };
-            Some((place.id, reached(&self.config.worker_limits, &wear)?))
+            Some((place.id, reached(&self.config.worker_limits, &wear)?, wear.age))
         };
-        let due: Vec<_> = self.wanted().filter_map(wear).filter(|(id, _)| !self.restarts.replaces(*id)).collect();
-        for (id, why) in due {
+        let due: Vec<_> = self.wanted().filter_map(wear).filter(|(id, ..)| !self.restarts.replaces(*id)).collect();
+        for (id, why, age) in due {
             let worker = self.of_worker(id);
-            tracing::info!(worker = id.0, limit = why.flag(), "the worker has reached its limit, and is replaced");
+            if is_too_soon(why, age) {
+                tracing::warn!(
+                    worker = id.0,
+                    limit = why.flag(),
+                    age_s = age.as_secs(),
+                    hint = "raise --worker-max-memory above what the apps need",
+                    "the worker has reached its limit soon after its start, and is replaced"
+                );
+            } else {
+                tracing::info!(worker = id.0, limit = why.flag(), "the worker has reached its limit, and is replaced");
+            }
             self.host_status.host.retired_workers[why.index()].fetch_add(1, Relaxed);
             self.note(&HostEvent::Retire { worker, reason: why.name() });
             // Nobody waits.

@@ -82,12 +82,15 @@ impl<B: Backend> Primary<B> {
         match step(&is_wanted, to.into()) {
             ScaleStep::Start(positions) => {
                 let workers = ids(&positions);
+                self.divisions[division].supervisor.grows_to(to);
                 self.restarts.come(workers.clone(), Instant::now(), reply);
                 workers.into_iter().for_each(|worker| self.begin_worker(worker));
             }
             ScaleStep::Leave(positions) => {
                 let workers = ids(&positions);
-                self.restarts.leave(workers.clone(), Instant::now() + self.config.drain_timeout, reply);
+                let leaving: Vec<WorkerId> = workers.iter().copied().filter(|worker| self.leaves(*worker)).collect();
+                let deadline = Instant::now() + self.config.drain_timeout;
+                self.restarts.leave(workers.clone(), &leaving, deadline, reply);
                 workers.into_iter().for_each(|worker| self.end_worker(worker));
                 self.next_restart();
             }

@@ -10,6 +10,7 @@ use wasmhost_config::{AppId, ScheduleSettings};
 use wasmhost_serve::worker::inbox::{Accepted, Connection, Permit};
 use wasmhost_serve::worker::{Peer, RunEnd, RunOutcome, ScheduledRequest};
 
+use super::held::HELD_FOR_MAX;
 use super::scheduling::{AskedRun, EndedRun, Scheduling};
 use super::state::Primary;
 use crate::backend::Backend;
@@ -75,7 +76,7 @@ impl<B: Backend> Primary<B> {
 
     /// A schedule is to be run now, which somebody asks for.
     pub(super) fn run_schedule(&mut self, app: &str, schedule: &str, asked: AskedRun) {
-        let found = self.apps.book.iter().find(|(_, record)| record.app().name == app).map(|(id, _)| id);
+        let found = self.apps.book.named(app).map(|(id, _)| id);
         let begun = match found {
             Some(id) => self.scheduling.schedules.run_now(id, schedule, Moment::now()),
             None => Err(format!("there is no app `{app}`")),
@@ -131,7 +132,9 @@ impl<B: Backend> Primary<B> {
                 let (socket, now, permit) = (Accepted::Unix(theirs), Instant::now(), Permit::of_host());
                 let connection = Connection { socket, peer: Peer::Front, listener: None, permit };
                 self.with_held(division, |primary, held| {
-                    held.take_in(connection, now, |connection| primary.dispatch_in(division, connection));
+                    // The only worker may be one that is being replaced.
+                    let until = now + primary.config.drain_timeout.max(HELD_FOR_MAX);
+                    held.take_in(connection, (now, until), |connection| primary.dispatch_in(division, connection));
                 });
                 Ok(ours)
             }

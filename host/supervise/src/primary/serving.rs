@@ -52,6 +52,8 @@ impl<B: Backend> Primary<B> {
         if self.apps.book.applied(worker, app) {
             self.show(app);
         }
+        let told = self.apps.canary_for(worker, app, &self.backend);
+        self.tell(told);
     }
 
     /// A worker cannot serve an app yet with what it was given last. Nobody waits for it.
@@ -139,6 +141,22 @@ impl<B: Backend> Primary<B> {
                 let told = self.apps.opened(id, which, came);
                 self.tell(told);
                 id
+            }
+            Done::CanaryOpened(worker, id, which, came) => {
+                let told = match came {
+                    Ok((guest, _)) => self.apps.canary_opened(worker, id, which, guest),
+                    Err(error) => {
+                        let app = self.name_of(id);
+                        tracing::warn!(
+                            worker = worker.0,
+                            app,
+                            "this worker gives no requests to the canary, whose code cannot be opened: {error}"
+                        );
+                        None
+                    }
+                };
+                self.tell(told);
+                return;
             }
             Done::Loaded(id, with, Ok(loaded)) => {
                 if let Some((served, told)) = self.apps.served(id, &with, loaded) {

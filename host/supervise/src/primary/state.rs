@@ -28,7 +28,7 @@ use super::scheduling::Scheduling;
 use super::swaps::Swaps;
 use super::unpublished::Unpublished;
 use super::upgrades::Upgrades;
-use super::watches::Watches;
+use crate::apps::watch::Watches;
 use crate::apps::{Apps, Tell};
 use crate::backend::{Backend, Start, Worker};
 use crate::crashes::Crashes;
@@ -94,7 +94,7 @@ impl<B: Backend> Primary<B> {
         let place = &mut self.places[index];
         let division = &self.divisions[place.division];
         place.beginning = Some(beginning);
-        place.leaves = false;
+        (place.leaves, place.is_put_down) = (false, false);
         place.heart.take();
         place.liveness.take();
         let cloned = place.listeners.iter().map(|(id, listener)| Ok((*id, listener.try_clone()?)));

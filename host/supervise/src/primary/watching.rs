@@ -30,22 +30,35 @@ impl RollbackCause {
 }
 
 impl<B: Backend> Primary<B> {
-    /// A revision of an app takes requests in the place of this one.
-    pub(super) fn begin_watch(&mut self, id: AppId, before: Option<u64>) {
+    /// A revision of an app takes requests, and is compared with this one.
+    pub(super) fn begin_watch(&mut self, id: AppId, than: Option<u64>) {
         let now = Instant::now();
         let record = self.apps.book.get(id);
-        let begun = record.and_then(|record| {
+        let begun = record.zip(than).and_then(|(record, than)| {
             if let Some(canary) = record.canary() {
                 let rules = (canary.app.rollback, &canary.app.canary);
-                return Some(Watch::of_canary(canary.number, self.tally(id, before?), rules, now));
+                return Some(Watch::of_canary((canary.number, than), self.tally(id, than), rules, now));
             }
+            // Where this one takes the place of one that had not held, it is compared with what that one was compared with: the counts
+            // of the other may be gone.
+            let watched = self.watches.0.get(&id).map(|(watch, _)| watch).filter(|watch| watch.than == than);
+            let before = watched.filter(|watch| !watch.is_canary).map(|watch| watch.before);
             let revision = record.revision()?;
-            Watch::begin(revision.number, self.tally(id, before?), revision.app.rollback, now)
+            let before = before.unwrap_or_else(|| self.tally(id, than));
+            Watch::begin((revision.number, than), before, revision.app.rollback, now)
         });
         match begun {
             Some(watch) => drop(self.watches.0.insert(id, (watch, now))),
             None => self.watches.forget(id),
         }
+    }
+
+    /// Whether this is what takes requests still: a canary ends with the sleep of its app, if another component comes meanwhile.
+    fn is_watched(&self, id: AppId, watch: &Watch) -> bool {
+        self.apps.book.get(id).is_some_and(|record| {
+            let watched = if watch.is_canary { record.canary() } else { record.revision() };
+            watched.is_some_and(|revision| revision.number == watch.revision)
+        })
     }
 
     /// How a revision of an app has fared on all workers.
@@ -60,7 +73,11 @@ impl<B: Backend> Primary<B> {
         let due: Vec<(AppId, Watch)> =
             self.watches.0.iter().filter(|(_, (_, at))| *at <= now).map(|(id, (watch, _))| (*id, *watch)).collect();
         for (id, watch) in due {
-            match watch.look(self.tally(id, watch.revision), now) {
+            if !self.is_watched(id, &watch) {
+                self.watches.forget(id);
+                continue;
+            }
+            match watch.look(self.tally(id, watch.revision), self.tally(id, watch.than), now) {
                 WatchVerdict::Later(at) => drop(self.watches.0.insert(id, (watch, at))),
                 WatchVerdict::Held if watch.is_canary => {
                     self.watches.forget(id);
@@ -70,6 +87,7 @@ impl<B: Backend> Primary<B> {
                 }
                 WatchVerdict::Held => {
                     self.watches.forget(id);
+                    self.apps.book.held(id, watch.revision);
                     tracing::info!(target: DETAILS, app = self.name_of(id), revision = watch.revision, "the new revision has held");
                 }
                 WatchVerdict::Worse(reason) => self.go_back(id, watch.revision, reason),
@@ -108,26 +126,30 @@ impl<B: Backend> Primary<B> {
     /// Goes back to a revision of an app, for a command: to this one, or the latest good one before that which is served. Who asked
     /// hears at `ended` when all workers serve it.
     pub(super) fn roll_back(&mut self, name: &str, to: Option<u64>, ended: LoadOutcome) -> Result<(u64, u64), String> {
-        let found = self.apps.book.iter().find(|(_, record)| record.app().name == name).map(|(id, _)| id);
-        let id = found.ok_or_else(|| format!("there is no app `{name}`"))?;
+        let id = self.id_of(name)?;
         let RolledBack { from, to, workers, .. } = self.roll_back_for(id, to, RollbackCause::Command, None)?;
+        self.wait_for(id, workers, ended);
+        Ok((from, to))
+    }
+
+    fn id_of(&self, name: &str) -> Result<AppId, String> {
+        self.apps.book.named(name).map(|(id, _)| id).ok_or_else(|| format!("there is no app `{name}`"))
+    }
+
+    /// Who asked hears when these workers serve what they are given of an app.
+    fn wait_for(&mut self, id: AppId, workers: Vec<WorkerId>, ended: LoadOutcome) {
         self.reload.wait(id, ended, false);
         let is_running = |worker: &WorkerId| self.place_of(*worker).is_some_and(|place| place.running);
         let behind = workers.into_iter().filter(is_running).collect();
         self.reload.wait_for(id, behind);
-        Ok((from, to))
     }
 
     /// Gives all requests of an app to the new revision that gets a share of them, for a command. Who asked hears at `ended` when all
     /// workers serve it.
     pub(super) fn promote(&mut self, name: &str, ended: LoadOutcome) -> Result<u64, String> {
-        let found = self.apps.book.iter().find(|(_, record)| record.app().name == name).map(|(id, _)| id);
-        let id = found.ok_or_else(|| format!("there is no app `{name}`"))?;
+        let id = self.id_of(name)?;
         let (number, workers) = self.promote_for(id)?;
-        self.reload.wait(id, ended, false);
-        let is_running = |worker: &WorkerId| self.place_of(*worker).is_some_and(|place| place.running);
-        let behind = workers.into_iter().filter(is_running).collect();
-        self.reload.wait_for(id, behind);
+        self.wait_for(id, workers, ended);
         Ok(number)
     }
 
@@ -150,7 +172,8 @@ impl<B: Backend> Primary<B> {
         cause: RollbackCause,
         reason: Option<String>,
     ) -> Result<RolledBack, String> {
-        let (rolled_back, told) = self.apps.roll_back(id, to, &self.backend)?;
+        let is_bad = cause == RollbackCause::Watch;
+        let (rolled_back, told) = self.apps.roll_back(id, to, is_bad, &self.backend)?;
         self.swaps.end(id);
         self.watches.forget(id);
         let RolledBack { from, to, has_new_settings, .. } = rolled_back;

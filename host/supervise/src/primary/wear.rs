@@ -8,6 +8,12 @@ use wasmhost_serve::metrics::RetiredFor;
 /// By how much age and requests of a worker vary, so that workers that began together do not all end together.
 const VARIES_BY: f64 = 0.2;
 
+/// A worker is not replaced for its memory before: one whose apps need more than the limit from the start on would else be
+/// replaced all the time.
+const MEMORY_AGE_MIN: Duration = Duration::from_secs(10);
+/// One that has reached the limit on memory within this time has little to gain from being replaced.
+const SOON: Duration = Duration::from_secs(60);
+
 /// What a worker began with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WorkerBeginning {
@@ -39,7 +45,7 @@ pub(super) struct Wear {
 pub(super) fn reached(limits: &WorkerLimits, wear: &Wear) -> Option<RetiredFor> {
     #[expect(clippy::cast_precision_loss, reason = "a limit that varies by a fifth")]
     let has_answered = |max: u64| wear.requests as f64 >= max as f64 * wear.share;
-    if limits.memory_max_bytes.is_some_and(|max| wear.memory_bytes > max) {
+    if limits.memory_max_bytes.is_some_and(|max| wear.memory_bytes > max) && wear.age >= MEMORY_AGE_MIN {
         Some(RetiredFor::Memory)
     } else if limits.requests_max.is_some_and(has_answered) {
         Some(RetiredFor::Requests)
@@ -48,6 +54,11 @@ pub(super) fn reached(limits: &WorkerLimits, wear: &Wear) -> Option<RetiredFor> 
     } else {
         None
     }
+}
+
+/// Whether a worker has reached its limit so soon that the limit is too low for what it serves.
+pub(super) fn is_too_soon(why: RetiredFor, age: Duration) -> bool {
+    why == RetiredFor::Memory && age < SOON
 }
 
 #[cfg(test)]
@@ -70,6 +81,9 @@ mod tests {
         assert_eq!(reached(&limits, &wear(80, 0, 0, 0.8)), Some(RetiredFor::Age));
         assert_eq!(reached(&limits, &wear(100, 1_199, 0, 1.2)), None);
         assert_eq!(reached(&limits, &wear(0, 1_200, 0, 1.2)), Some(RetiredFor::Requests));
-        assert_eq!(reached(&limits, &wear(0, 0, 51, 1.2)), Some(RetiredFor::Memory));
+        assert_eq!(reached(&limits, &wear(9, 0, 51, 1.2)), None, "it has just begun");
+        assert_eq!(reached(&limits, &wear(10, 0, 51, 1.2)), Some(RetiredFor::Memory));
+        assert!(is_too_soon(RetiredFor::Memory, Duration::from_secs(59)));
+        assert!(!is_too_soon(RetiredFor::Memory, SOON) && !is_too_soon(RetiredFor::Requests, Duration::ZERO));
     }
 }

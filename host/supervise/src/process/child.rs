@@ -31,6 +31,7 @@ use wasmhost_serve::worker::{
     Supply, WorkerEvent, WorkerSetup, orders, thread,
 };
 
+use super::handle::is_shortage;
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
 use super::service_lines::{ServiceLines, host_services};
@@ -163,7 +164,7 @@ fn load(
                 CodeAtRest::Stored(stored) | CodeAtRest::Found(stored) => {
                     wire.try_send(&FromWorker::Loaded { tried, stored: Some(stored) }, &[])?;
                 }
-                CodeAtRest::Held(code) => {
+                CodeAtRest::Held(code, _) => {
                     wire.try_send(&FromWorker::Loaded { tried, stored: None }, &[(Descriptor::Code, code.as_fd())])?;
                 }
             }
@@ -252,7 +253,7 @@ fn prepare(
     {
         let code = match stored {
             Some(stored) => CodeAtRest::Stored(stored),
-            None => CodeAtRest::Held(Arc::new(take(Descriptor::Code)?)),
+            None => CodeAtRest::Held(Arc::new(take(Descriptor::Code)?), "".into()),
         };
         match link(&code, app, &sandbox) {
             Ok(guest) => drop(supplies.insert(id, Supply::Guest(guest, tag))),
@@ -447,7 +448,7 @@ impl Attendance {
             Some(stored) if is_tried => CodeAtRest::Stored(stored),
             Some(stored) => CodeAtRest::Found(stored),
             None => match descriptors.take(Descriptor::Code) {
-                Ok(code) => CodeAtRest::Held(Arc::new(code)),
+                Ok(code) => CodeAtRest::Held(Arc::new(code), "".into()),
                 Err(error) => {
                     tracing::error!(worker = self.id.0, %error, "an app's code did not arrive; this is a bug of wasmhost");
                     return self.tell(&FromWorker::Vanished(app)).await;
@@ -594,10 +595,6 @@ impl Attendance {
         let _ = self.outdated.set(reason.to_owned());
         orders.stage(Stage::Drain);
     }
-}
-
-fn is_shortage(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// The end of the line on which a worker tells of itself.

@@ -33,12 +33,12 @@ pub(super) enum Unlinked {
 pub(super) fn link(code: &CodeAtRest, app: &Arc<App>, sandbox: &Sandbox) -> Result<Arc<Guest>, Unlinked> {
     let opened = code.open(app).map_err(|error| match code {
         CodeAtRest::Stored(_) | CodeAtRest::Found(_) => Unlinked::Vanished(error),
-        CodeAtRest::Held(_) => Unlinked::Broken(error),
+        CodeAtRest::Held(..) => Unlinked::Broken(error),
     })?;
     Guest::link(&opened, app, sandbox).map(Arc::new).map_err(|error| match code {
         // Loading it anew tries it, and names what is wrong.
         CodeAtRest::Found(_) => Unlinked::Vanished(error),
-        CodeAtRest::Stored(_) | CodeAtRest::Held(_) => Unlinked::Broken(error),
+        CodeAtRest::Stored(_) | CodeAtRest::Held(..) => Unlinked::Broken(error),
     })
 }
 
@@ -266,7 +266,7 @@ mod tests {
 
     /// Code that is in this file.
     fn code(file: &str) -> std::io::Result<ToLink> {
-        let code = CodeAtRest::Held(Arc::new(std::fs::File::open(file)?.into()));
+        let code = CodeAtRest::Held(Arc::new(std::fs::File::open(file)?.into()), "".into());
         Ok(ToLink::new(Arc::default(), code, RevisionTag::default()))
     }
 

@@ -21,7 +21,7 @@ use super::protocol::{FromWorker, ToWorker};
 use super::table;
 use crate::backend::{Backend, Loaded, Pending};
 use crate::kept::KeptForApps;
-use crate::loader::{CodeAtRest, short};
+use crate::loader::{CodeAtRest, Tried, short};
 
 /// How often it is looked whether there is a descriptor for the code: for some ten seconds.
 const SHORTAGES_MAX: u32 = 1_000;
@@ -187,7 +187,7 @@ async fn attend<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
     let failed =
         |reason: String, hint: String| Err(LoadError { file: app.component.display().to_string(), reason, hint });
     match last_word.into_inner() {
-        Some((FromWorker::Loaded { tried, stored }, descriptors)) => match code(config, stored, descriptors) {
+        Some((FromWorker::Loaded { tried, stored }, descriptors)) => match code(config, &tried, stored, descriptors) {
             Ok(code) => {
                 let guest = code.clone();
                 Ok(Loaded { wasi: tried.wasi, isolation: tried.isolation, code, guest })
@@ -208,6 +208,7 @@ async fn attend<B: Backend<Code = CodeAtRest, Guest = CodeAtRest>>(
 /// The code that a loading process tells of. One that was taken over by what it tried could name any file.
 fn code(
     config: &Config,
+    tried: &Tried,
     stored: Option<wasmhost_sandbox::StoredCode>,
     mut descriptors: Descriptors,
 ) -> io::Result<CodeAtRest> {
@@ -216,6 +217,8 @@ fn code(
             Err(io::Error::other("it is said to be in a file that is no entry of the cache"))
         }
         Some(stored) => Ok(CodeAtRest::Stored(stored)),
-        None => Ok(CodeAtRest::Held(Arc::new(descriptors.take(Descriptor::Code)?))),
+        None => {
+            Ok(CodeAtRest::Held(Arc::new(descriptors.take(Descriptor::Code)?), tried.component_sha256.as_str().into()))
+        }
     }
 }

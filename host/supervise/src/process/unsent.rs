@@ -244,7 +244,7 @@ pub(super) fn code_of(app: AppId, code: &CodeAtRest, tag: RevisionTag) -> (Code,
     let (stored, is_tried, file) = match code {
         CodeAtRest::Stored(stored) => (Some(stored.clone()), true, None),
         CodeAtRest::Found(stored) => (Some(stored.clone()), false, None),
-        CodeAtRest::Held(file) => (None, true, Some((Descriptor::Code, file.as_fd()))),
+        CodeAtRest::Held(file, _) => (None, true, Some((Descriptor::Code, file.as_fd()))),
     };
     (Code { app, stored, is_tried, tag }, file)
 }

@@ -14,6 +14,17 @@ pub(super) const RETRY: Backoff = Backoff::new(Duration::from_secs(10), Duration
 /// Code that was loaded and could not be opened so many times in a row is not loaded at once for it.
 const VANISHED_MAX: u32 = 2;
 
+/// How far a revision has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RevisionProof {
+    /// It has had a share of the requests at most.
+    Shared,
+    /// It has had all requests, and is watched; or another took its place before it had held.
+    Served,
+    /// It has held, was never to be watched, or a command chose it.
+    Held,
+}
+
 /// A version of an app that was loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Revision<C> {
@@ -29,6 +40,7 @@ pub(crate) struct Revision<C> {
     pub(crate) app: Arc<App>,
     /// The host went back from it.
     pub(crate) is_bad: bool,
+    pub(crate) proof: RevisionProof,
 }
 
 /// Why an app could not be loaded the last time.
@@ -59,7 +71,7 @@ pub(crate) struct Record<C> {
     /// With the settings that a reload brought; in effect once it was loaded with them.
     pub(super) next: Option<Arc<App>>,
     pub(super) revision: Option<Revision<C>>,
-    /// Loads that worked; the number of the latest.
+    /// Loads that worked; the number of the latest. An app that was removed and comes back goes on: workers count by it.
     pub(super) loads: u64,
     /// Revisions that can be served again, by number.
     pub(super) kept: BTreeMap<u64, Revision<C>>,
@@ -87,6 +99,10 @@ pub(crate) struct Record<C> {
     pub(super) wanted_by: BTreeSet<WorkerId>,
     /// Workers that have it.
     pub(super) awake_on: BTreeSet<WorkerId>,
+    /// Of those that have it, the ones that have not said yet that they serve what they were given last.
+    pub(super) unapplied: BTreeSet<WorkerId>,
+    /// Of those that have it, the ones that were given the canary, too.
+    pub(super) canary_on: BTreeSet<WorkerId>,
     /// Workers that were told that there is nothing.
     pub(super) refused_on: BTreeSet<WorkerId>,
     /// Of those that have it, the ones that cannot serve it yet as it was loaded last.
@@ -125,14 +141,14 @@ impl AppState {
 }
 
 impl<C> Record<C> {
-    /// Of a new app, of which nothing is loaded yet.
-    pub(super) fn new(app: Arc<App>, born: u64) -> Self {
+    /// Of a new app, of which nothing is loaded yet. `loads`: the latest number of a revision that an app in its place has had.
+    pub(super) fn new(app: Arc<App>, born: u64, loads: u64) -> Self {
         Self {
             app,
             born,
             next: None,
             revision: None,
-            loads: 0,
+            loads,
             kept: BTreeMap::new(),
             canary: None,
             set_aside: None,
@@ -148,6 +164,8 @@ impl<C> Record<C> {
             opening: Work::None,
             wanted_by: BTreeSet::new(),
             awake_on: BTreeSet::new(),
+            unapplied: BTreeSet::new(),
+            canary_on: BTreeSet::new(),
             refused_on: BTreeSet::new(),
             behind: BTreeSet::new(),
         }
@@ -166,6 +184,12 @@ impl<C> Record<C> {
     /// What is served.
     pub(crate) fn revision(&self) -> Option<&Revision<C>> {
         self.revision.as_ref()
+    }
+
+    /// The settings of the revision of this number, if it is there still; else those of now.
+    pub(crate) fn settings_of(&self, revision: u64) -> &Arc<App> {
+        let mut all = self.revision.iter().chain(&self.canary).chain(self.kept.values());
+        all.find(|one| one.number == revision).map_or(&self.app, |one| &one.app)
     }
 
     /// Workers that cannot serve it yet as it was loaded last, by number.
@@ -277,6 +301,7 @@ impl<C> Record<C> {
         let refused = std::mem::take(&mut self.refused_on);
         self.awake_on.extend(waiting);
         self.awake_on.extend(refused);
+        self.unapplied.clone_from(&self.awake_on);
         self.awake_on.iter().copied().collect()
     }
 }

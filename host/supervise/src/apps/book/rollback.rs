@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmhost_config::AppId;
+use wasmhost_config::{App, AppId};
 use wasmhost_serve::worker::WorkerId;
 
-use super::Book;
-use super::record::{Record, Revision, Work};
+use super::record::{Record, Revision, RevisionProof, Work};
+use super::{Book, OpenedRevision};
 use crate::apps::difference::{Change, compare, with_routes_of};
 
 /// What is known of a revision that can be served.
@@ -49,21 +49,28 @@ pub(crate) struct RolledBack {
 }
 
 impl<C: Clone + PartialEq> Record<C> {
-    /// A revision that was loaded is served from now on. Where the one before has other code or settings, it is kept, if any is:
-    /// its number.
-    pub(super) fn begin(&mut self, revision: Revision<C>, keeps: bool) -> Option<u64> {
+    /// A revision that was loaded is served from now on. Where the one before has other code or settings, it is kept, if any is. The
+    /// number of the one with which the new one is compared, and to which the host goes back: the latest that has held. (One that was
+    /// watched still when this one came may be what this one mends.)
+    pub(super) fn begin(&mut self, mut revision: Revision<C>, keeps: bool) -> Option<u64> {
         self.loads = self.loads.max(revision.number);
         let rules = revision.app.rollback;
+        let most = if keeps { rules.kept } else { 0 };
         let is_same = |before: &Revision<C>| {
             before.code == revision.code && compare(&before.app, &revision.app) != Change::Settings
         };
-        let before = self.revision.take().filter(|before| keeps && rules.kept > 0 && !is_same(before));
+        let (same, before) = match self.revision.take() {
+            Some(before) if is_same(&before) => (Some(before.proof), None),
+            before => (None, before),
+        };
+        self.kept.extend(before.map(|earlier| (earlier.number, earlier)));
+        self.end_canary();
+        self.forget_kept(most);
+        let held = self.latest_that_held(revision.number);
+        let is_watched = rules.window.is_some() && held.is_some();
+        revision.proof = same.unwrap_or(if is_watched { RevisionProof::Served } else { RevisionProof::Held });
         self.revision = Some(revision);
-        let number = before.as_ref().map(|before| before.number);
-        let canary = self.canary.take().filter(|_| keeps);
-        self.kept.extend(before.into_iter().chain(canary).map(|earlier| (earlier.number, earlier)));
-        self.forget_kept(if keeps { rules.kept } else { 0 });
-        number
+        held.filter(|_| same != Some(RevisionProof::Held))
     }
 
     /// Whether a revision that was loaded gets a share of the requests only: it is wanted so, and nothing but its code is new.
@@ -77,25 +84,47 @@ impl<C: Clone + PartialEq> Record<C> {
         revision.app.canary.share_percent.is_some() && revision.app.rollback.kept > 0 && before.is_some_and(is_new)
     }
 
-    /// A revision that was loaded gets a share of the requests: the number of the one that gets the others.
-    pub(super) fn begin_canary(&mut self, revision: Revision<C>) -> Option<u64> {
+    /// A revision that was loaded gets a share of the requests: the number of the one that gets the others, and the workers that are
+    /// to be given it now. (Those that do not serve the other one yet are given it once they do.)
+    pub(super) fn begin_canary(&mut self, revision: Revision<C>) -> (Option<u64>, Vec<WorkerId>) {
         self.loads = revision.number;
         let most = revision.app.rollback.kept;
-        if let Some(earlier) = self.canary.replace(revision) {
-            self.kept.insert(earlier.number, earlier);
-            self.forget_kept(most);
-        }
-        self.revision.as_ref().map(|served| served.number)
+        self.end_canary();
+        self.forget_kept(most);
+        self.canary = Some(revision);
+        self.canary_on = self.awake_on.difference(&self.unapplied).copied().collect();
+        (self.revision.as_ref().map(|served| served.number), self.canary_on.iter().copied().collect())
     }
 }
 
 impl<C> Record<C> {
+    /// Leaves so many of those that are kept.
     fn forget_kept(&mut self, most: usize) {
         while self.kept.len() > most {
-            // Those that nobody wants go first, and then the oldest.
-            let bad = self.kept.values().find(|kept| kept.is_bad).map(|kept| kept.number);
-            let goes = bad.or_else(|| self.kept.keys().next().copied());
-            let _ = goes.map(|number| self.kept.remove(&number));
+            // Those that nobody wants go first, then those of which least is known, and then the oldest.
+            let goes = self.kept.values().min_by_key(|kept| (!kept.is_bad, kept.proof, kept.number));
+            let _ = goes.map(|kept| kept.number).map(|number| self.kept.remove(&number));
+        }
+    }
+
+    /// The latest of those that are kept before this one that has held, and from which the host did not go back.
+    fn latest_that_held(&self, before: u64) -> Option<u64> {
+        let has_held = |kept: &&Revision<C>| kept.number < before && !kept.is_bad && kept.proof == RevisionProof::Held;
+        self.kept.values().rev().find(has_held).map(|kept| kept.number)
+    }
+
+    /// No revision gets a share of the requests any more; the one that did is kept.
+    pub(super) fn end_canary(&mut self) {
+        self.canary_on.clear();
+        if let Some(canary) = self.canary.take() {
+            self.kept.insert(canary.number, canary);
+        }
+    }
+
+    /// A worker does not have it any more.
+    pub(super) fn loses(&mut self, worker: WorkerId) {
+        for workers in [&mut self.awake_on, &mut self.unapplied, &mut self.canary_on] {
+            workers.remove(&worker);
         }
     }
 
@@ -121,12 +150,13 @@ impl<C> Record<C> {
         all
     }
 
-    /// The revision to go back to: this one, or the latest before the one that is served from which the host did not go back.
-    fn target(&self, to: Option<u64>) -> Result<u64, String> {
+    /// The revision to go back to: this one, or the latest before the one that is served from which the host did not go back, and of
+    /// which so much is known.
+    fn target(&self, to: Option<u64>, at_least: RevisionProof) -> Result<u64, String> {
         let served = self.revision.as_ref().ok_or("it was not loaded yet")?.number;
         let is_wanted = |kept: &&Revision<C>| match to {
             Some(number) => kept.number == number,
-            None => kept.number < served && !kept.is_bad,
+            None => kept.number < served && !kept.is_bad && kept.proof >= at_least,
         };
         if to == Some(served) {
             return Err(format!("its revision {served} is served already"));
@@ -146,29 +176,52 @@ impl<C> Record<C> {
 }
 
 impl<C: Clone + PartialEq> Book<C> {
-    /// Has another revision served, which is kept: this one, or the latest good one before the one that is served.
+    /// Has another revision served, which is kept, for a command: this one, or the latest good one before the one that is served that
+    /// has had all requests.
     ///
     /// # Errors
     /// Why there is none.
     pub(crate) fn roll_back(&mut self, id: AppId, to: Option<u64>, now: Instant) -> Result<RolledBack, String> {
+        self.serve_earlier(id, to, RevisionProof::Served, now)
+    }
+
+    /// Has the latest earlier revision served that has held, since the one that is served has not.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) fn go_back(&mut self, id: AppId, now: Instant) -> Result<RolledBack, String> {
+        self.serve_earlier(id, None, RevisionProof::Held, now)
+    }
+
+    fn serve_earlier(
+        &mut self,
+        id: AppId,
+        to: Option<u64>,
+        at_least: RevisionProof,
+        now: Instant,
+    ) -> Result<RolledBack, String> {
         let record = self.records.get_mut(&id).ok_or("there is no such app")?;
         let served = record.revision.as_ref().map(|served| served.number);
         if let Some(canary) = record.canary.take_if(|_| to.is_none() || to == served) {
             return Ok(self.give_up_canary(id, canary, now));
         }
-        let to = record.target(to)?;
+        let to = record.target(to, at_least)?;
         if let Some(canary) = record.canary.take() {
             record.kept.insert(canary.number, Revision { is_bad: true, ..canary });
         }
+        record.canary_on.clear();
         let (Some(mut target), Some(mut served)) = (record.kept.remove(&to), record.revision.take()) else {
             return Err("it was not loaded yet".to_owned());
         };
         let (latest, from) = (Arc::clone(record.latest()), served.number);
-        target.is_bad = false;
+        // (It is not watched.)
+        (target.is_bad, target.proof) = (false, RevisionProof::Held);
         served.is_bad = to < from;
         let app = Arc::new(with_routes_of(&target.app, &record.app));
         let has_new_settings = compare(&record.app, &app) != Change::None;
+        let most = target.app.rollback.kept.max(1);
         record.kept.insert(from, served);
+        record.forget_kept(most);
         record.set_aside = (to != record.loads).then_some(latest);
         (record.app, record.next) = (app, record.next.take().filter(|_| record.load != Work::None));
         (record.revision, record.has_vanished, record.failure) = (Some(target), false, None);
@@ -182,7 +235,8 @@ impl<C: Clone + PartialEq> Book<C> {
         if let Some(record) = self.records.get_mut(&id) {
             to = record.revision.as_ref().map_or(0, |served| served.number);
             record.kept.insert(from, Revision { is_bad: true, ..canary });
-            while record.kept.len() > most && record.kept.pop_first().is_some() {}
+            record.canary_on.clear();
+            record.forget_kept(most);
         }
         RolledBack { from, to, has_new_settings: false, workers: self.give_anew(id, now) }
     }
@@ -202,6 +256,38 @@ impl<C: Clone + PartialEq> Book<C> {
         Ok((number, before, self.give_anew(id, now)))
     }
 
+    /// The revision of this number has held, if it is served.
+    pub(crate) fn held(&mut self, id: AppId, number: u64) {
+        let served = self.records.get_mut(&id).and_then(|record| record.revision.as_mut());
+        if let Some(served) = served.filter(|served| served.number == number) {
+            served.proof = RevisionProof::Held;
+        }
+    }
+
+    /// Forgets those of the kept revisions of an app whose code is not there any more: their numbers.
+    pub(crate) fn forget_lost(&mut self, id: AppId, is_there: impl Fn(&C) -> bool) -> Vec<u64> {
+        let Some(record) = self.records.get_mut(&id) else { return Vec::new() };
+        record.kept.extract_if(.., |_, kept| !is_there(&kept.code)).map(|(number, _)| number).collect()
+    }
+
+    /// The canary of an app, its settings and its code, if this worker serves the app without it. It is given it from now on.
+    pub(crate) fn canary_for(&mut self, worker: WorkerId, id: AppId) -> Option<(OpenedRevision, Arc<App>, C)> {
+        let record = self.records.get_mut(&id)?;
+        let canary = record.canary.as_ref()?;
+        let serves = record.awake_on.contains(&worker) && !record.unapplied.contains(&worker);
+        let which = OpenedRevision { born: record.born, number: canary.number };
+        let lacks = serves && record.canary_on.insert(worker);
+        lacks.then(|| (which, Arc::clone(&record.app), canary.code.clone()))
+    }
+
+    /// Whether this revision of an app is its canary still, and this worker is to have it.
+    pub(crate) fn is_canary_of(&self, worker: WorkerId, id: AppId, which: OpenedRevision) -> bool {
+        self.records.get(&id).is_some_and(|record| {
+            let number = record.canary.as_ref().map(|canary| canary.number);
+            record.born == which.born && number == Some(which.number) && record.canary_on.contains(&worker)
+        })
+    }
+
     /// Workers that have an app, or were refused it, are given it as it is served now.
     fn give_anew(&mut self, id: AppId, now: Instant) -> Vec<WorkerId> {
         let Some(record) = self.records.get(&id) else { return Vec::new() };
@@ -216,7 +302,7 @@ impl<C: Clone + PartialEq> Book<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmhost_config::{App, RollbackRules};
+    use wasmhost_config::RollbackRules;
     use wasmhost_sandbox::LoadError;
 
     const APP: AppId = AppId(1);
@@ -229,7 +315,7 @@ mod tests {
         Arc::new(App { name: "one".to_owned(), component, routes, rollback, ..App::default() })
     }
 
-    /// With an app on two workers, and a revision of it for each of these codes.
+    /// With an app on two workers, and a revision of it for each of these codes. Each has held.
     fn book(codes: &[&'static str]) -> (Book<&'static str>, Instant) {
         let (mut book, now) = (Book::new(false, true), Instant::now());
         book.add(APP, app("a", "/"));
@@ -240,8 +326,15 @@ mod tests {
                 book.reload(APP, None);
             }
             load(&mut book, code);
+            hold(&mut book);
         }
         (book, now)
+    }
+
+    /// What is served has held.
+    fn hold(book: &mut Book<&'static str>) {
+        let served = served(book).0;
+        book.held(APP, served);
     }
 
     fn load(book: &mut Book<&'static str>, code: &'static str) -> Option<u64> {
@@ -346,14 +439,176 @@ mod tests {
         assert_eq!(settings(&book), ("mended /new".to_owned(), "mended /new".to_owned()));
     }
 
+    fn with_canary(component: &str, argument: &str) -> Arc<App> {
+        let mut app = App::clone(&app(component, "/"));
+        app.canary.share_percent = Some(5);
+        app.grants.args.push(argument.to_owned());
+        Arc::new(app)
+    }
+
+    /// The same, with canaries; the first revision is served.
+    fn book_with_canaries() -> (Book<&'static str>, Instant) {
+        let (mut book, now) = book(&[]);
+        book.set(APP, with_canary("a", ""));
+        load(&mut book, "a");
+        (book, now)
+    }
+
     #[test]
-    fn a_canary_is_beside_what_is_served_until_it_gets_all_or_nothing() {
-        let with_canary = |component: &str, env: &str| {
+    fn a_revision_that_is_loaded_again_before_it_has_held_is_compared_with_what_has() {
+        let (mut book, now) = book(&["a"]);
+        book.reload(APP, None);
+        assert_eq!(load(&mut book, "b"), Some(1));
+        book.reload(APP, None);
+        assert_eq!(
+            (load(&mut book, "b"), served(&book)),
+            (Some(1), (3, "b")),
+            "nothing has changed, and it has not held"
+        );
+        assert_eq!(book.go_back(APP, now).map(|back| (back.from, back.to)), Ok((3, 1)));
+        book.reload(APP, None);
+        load(&mut book, "c");
+        hold(&mut book);
+        book.reload(APP, None);
+        assert_eq!(load(&mut book, "c"), None, "it has held, and so has this one");
+        book.reload(APP, None);
+        assert_eq!(load(&mut book, "d"), Some(5));
+    }
+
+    #[test]
+    fn the_host_goes_back_by_itself_to_what_has_held_and_nothing_else() {
+        // A bad one, and one soon after it that is no better.
+        let (mut both, now) = book(&["a"]);
+        for code in ["b", "c"] {
+            both.reload(APP, None);
+            assert_eq!(load(&mut both, code), Some(1), "{code}");
+        }
+        assert_eq!(both.go_back(APP, now).map(|back| back.to), Ok(1));
+        assert!(both.go_back(APP, now).is_err(), "there is none before");
+        // A command may want what came in between.
+        let (mut both, now) = book(&["a"]);
+        for code in ["b", "c"] {
+            both.reload(APP, None);
+            load(&mut both, code);
+        }
+        assert_eq!(both.roll_back(APP, None, now).map(|back| back.to), Ok(2));
+        // It is not watched then, as any that a command chose.
+        both.reload(APP, None);
+        assert_eq!(load(&mut both, "d"), Some(2));
+        // A canary that another one took the place of.
+        for promotes in [true, false] {
+            let (mut both, now) = book_with_canaries();
+            both.reload(APP, None);
+            load(&mut both, "b");
+            both.reload(APP, if promotes { None } else { Some(with_canary("a", "other")) });
+            load(&mut both, "c");
+            assert_eq!(both.promote(APP, now).is_ok(), promotes);
+            assert_eq!((served(&both), shown(&both)), ((3, "c"), vec![(1, "kept"), (2, "kept"), (3, "served")]));
+            let mut back = if promotes { both.go_back(APP, now) } else { both.roll_back(APP, None, now) };
+            assert_eq!(back.as_mut().map(|back| back.to), Ok(1), "{promotes}");
+        }
+    }
+
+    #[test]
+    fn without_a_watch_each_has_held_at_once() {
+        let unwatched = |component: &str| {
             let mut app = App::clone(&app(component, "/"));
-            app.canary.share_percent = Some(5);
-            app.grants.args.push(env.to_owned());
+            app.rollback.window = None;
             Arc::new(app)
         };
+        let (mut book, now) = book(&[]);
+        book.set(APP, unwatched("a"));
+        load(&mut book, "a");
+        for (code, before) in [("b", 1), ("c", 2)] {
+            book.reload(APP, None);
+            assert_eq!(load(&mut book, code), Some(before));
+        }
+        assert_eq!(book.roll_back(APP, None, now).map(|back| back.to), Ok(2));
+    }
+
+    #[test]
+    fn a_bad_canary_costs_no_good_revision_its_place() {
+        let one = |text: &str| {
+            let mut app = App::clone(&with_canary("a", text));
+            app.rollback.kept = 1;
+            Arc::new(app)
+        };
+        let (mut book, now) = book(&[]);
+        book.set(APP, one(""));
+        load(&mut book, "a");
+        book.reload(APP, Some(one("other")));
+        load(&mut book, "b");
+        hold(&mut book);
+        book.reload(APP, None);
+        assert_eq!(load(&mut book, "c"), Some(2), "a canary");
+        assert_eq!(book.go_back(APP, now).map(|back| (back.from, back.to)), Ok((3, 2)));
+        assert_eq!(shown(&book), [(1, "kept"), (2, "served")]);
+    }
+
+    #[test]
+    fn a_worker_is_given_the_canary_once_it_serves_what_it_is_beside() {
+        let (mut book, now) = book_with_canaries();
+        assert!(book.applied(ONE, APP) || book.canary_for(ONE, APP).is_none());
+        book.reload(APP, None);
+        let (id, with) = book.next_load().expect("a load");
+        let canary = book.served(id, &with, ("0.2".to_owned(), "worker".to_owned(), "b")).expect("the app is there");
+        assert_eq!((canary.is_canary, canary.to), (true, vec![ONE]), "the other one has not begun yet");
+        assert!(book.canary_for(ONE, APP).is_none() && book.canary_for(TWO, APP).is_none());
+        let given = |book: &mut Book<&'static str>, worker| {
+            book.applied(worker, APP);
+            book.canary_for(worker, APP).map(|(which, _, code)| (which.number(), code))
+        };
+        assert_eq!((given(&mut book, TWO), given(&mut book, TWO)), (Some((2, "b")), None), "once");
+        // One that slept.
+        book.asleep(ONE, APP);
+        book.wants(ONE, APP, now);
+        assert_eq!(given(&mut book, ONE), None, "it waits for what is served");
+        open(&mut book, now);
+        assert!(book.canary_for(ONE, APP).is_none(), "it does not serve that yet");
+        assert_eq!(given(&mut book, ONE), Some((2, "b")));
+        // One that was started with it.
+        book.gone(TWO);
+        book.has(TWO, APP);
+        let (which, ..) = book.canary_for(TWO, APP).expect("it lacks it");
+        assert!(book.is_canary_of(TWO, APP, which) && !book.is_canary_of(WorkerId(3), APP, which));
+        assert!(book.promote(APP, now).is_ok());
+        assert!(!book.is_canary_of(TWO, APP, which) && given(&mut book, TWO).is_none());
+    }
+
+    #[test]
+    fn a_component_that_comes_while_an_app_with_a_canary_sleeps_is_loaded_at_its_next_wake() {
+        let (mut book, now) = book_with_canaries();
+        book.reload(APP, None);
+        load(&mut book, "b");
+        for worker in [ONE, TWO] {
+            book.asleep(worker, APP);
+        }
+        book.renew(APP, None);
+        assert!(book.promote(APP, now).is_err(), "it is a canary no more");
+        assert_eq!(shown(&book), [(1, "served"), (2, "kept")]);
+        book.wants(ONE, APP, now);
+        assert_eq!((load(&mut book, "c"), served(&book)), (Some(1), (3, "c")));
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_is_not_gone_back_to() {
+        let (mut book, now) = book(&["a", "b", "c"]);
+        assert_eq!(book.forget_lost(APP, |code| *code != "b"), [2]);
+        assert_eq!(book.forget_lost(APP, |code| *code != "c"), [0; 0], "what is served stays");
+        assert_eq!(book.roll_back(APP, None, now).map(|back| back.to), Ok(1));
+    }
+
+    #[test]
+    fn the_numbers_of_an_app_that_comes_back_go_on() {
+        let (mut book, now) = book(&["a", "b"]);
+        book.remove(APP);
+        book.add(APP, app("a", "/"));
+        book.wants(ONE, APP, now);
+        assert_eq!((load(&mut book, "c"), served(&book)), (None, (3, "c")));
+    }
+
+    #[test]
+    fn a_canary_is_beside_what_is_served_until_it_gets_all_or_nothing() {
         let (mut book, now) = book(&[]);
         book.set(APP, with_canary("a", ""));
         assert_eq!(load(&mut book, "a"), None, "there is nothing that it could be beside");
@@ -372,14 +627,19 @@ mod tests {
         load(&mut book, "d");
         assert_eq!(shown(&book), [(1, "kept"), (2, "kept"), (3, "served"), (4, "canary")]);
         let back = book.roll_back(APP, None, now).map(|back| (back.from, back.to));
-        assert_eq!((back, shown(&book)), (Ok((4, 3)), vec![(2, "kept"), (3, "served"), (4, "bad")]));
+        assert_eq!(
+            (back, shown(&book)),
+            (Ok((4, 3)), vec![(1, "kept"), (2, "kept"), (3, "served")]),
+            "the bad one goes"
+        );
         open(&mut book, now);
+        hold(&mut book);
         // New settings are for all requests at once, and end it.
         book.reload(APP, None);
         load(&mut book, "e");
         book.reload(APP, Some(with_canary("a", "other")));
         assert_eq!((load(&mut book, "f"), served(&book)), (Some(3), (6, "f")));
-        assert_eq!(shown(&book), [(3, "kept"), (5, "kept"), (6, "served")]);
+        assert_eq!(shown(&book), [(1, "kept"), (3, "kept"), (6, "served")], "canaries that nobody knows go first");
         // Nor where no worker has it.
         book.asleep(ONE, APP);
         book.asleep(TWO, APP);

@@ -493,7 +493,6 @@ fn an_opening_of_a_former_app_gives_nothing_to_the_one_that_came_back() {
     let (_, _, former, _) = book.next_opening().expect("an opening to begin");
     book.remove(APP);
     book.add(APP, app("one"));
-    // Its first revision, as that of the former app was.
     loaded(&mut book, "present");
     let (_, _, present, code) = book.next_opening().expect("an opening to begin");
     assert_eq!(code, "present");
