@@ -445,7 +445,12 @@ impl<B: Backend> Primary<B> {
                 Heard::Signal(_) if draining => {}
                 Heard::Command(ControlOrder::Stop) if draining => drop(self.upgrades.is_first_stop()),
                 // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
-                Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
+                Heard::Signal(Request::Reload) if self.config.development.is_none() => {
+                    if announced {
+                        self.service_manager.reloads();
+                    }
+                    self.begin_reload();
+                }
                 stop @ (Heard::Signal(_) | Heard::Command(ControlOrder::Stop)) => {
                     let signal = match stop {
                         Heard::Signal(Request::Stop(signal)) => signal,
