@@ -535,7 +535,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
                 Heard::LookedAtTls(look) => self.on_tls_look(look),
-                Heard::RunEnded(ended) => self.on_run_ended(ended),
+                Heard::RunEnded(ended) => self.on_run_ended(ended, draining),
                 Heard::FilesChanged => {
                     tracing::info!("watch: a file has changed");
                     self.begin_reload();

@@ -66,10 +66,13 @@ impl<B: Backend> Primary<B> {
             // Who asked may have left.
             let _ = asked.send(Ok(LastRun { due: request.due, took, end: end.clone() }));
         }
-        let next = self.scheduling.schedules.ended(&request, end, took);
+        // (While a new host begins, it has the file: what waits there is caught up by that one.)
+        let may_begin = !draining && !self.upgrades.rests();
+        let next = self.scheduling.schedules.ended(&request, end, took, may_begin);
         self.show(request.app);
         if let Some(step) = next {
             self.take_step(step);
+            self.keep_schedules();
         }
     }
 
@@ -94,8 +97,12 @@ impl<B: Backend> Primary<B> {
     pub(super) async fn end_runs(&mut self, heard: &mut mpsc::Receiver<EndedRun>) {
         let deadline = tokio::time::Instant::now() + LAST_WORDS;
         while self.scheduling.schedules.is_running() {
-            let Ok(Some(ended)) = tokio::time::timeout_at(deadline, heard.recv()).await else { return };
-            self.on_run_ended(ended);
+            let Ok(Some(ended)) = tokio::time::timeout_at(deadline, heard.recv()).await else { break };
+            self.on_run_ended(ended, true);
+        }
+        self.keep_schedules();
+        for step in self.scheduling.schedules.give_up_waiting() {
+            self.take_step(step);
         }
     }
 
