@@ -261,7 +261,7 @@ fn a_stop_lets_a_run_end_and_begins_no_other() -> TestResult {
 
 #[test]
 fn a_run_that_waits_when_the_host_stops_is_left_out_and_not_lost() -> TestResult {
-    let queued = schedule("long", EVERY_SECOND, "/sleep?ms=2500", "overlap = \"queue\"");
+    let queued = schedule("long", EVERY_SECOND, "/sleep?ms=5000", "overlap = \"queue\"");
     let folder = Folder::new(&(app("jobs", "faults.wasm", "jobs.test/*", "") + &queued))?;
     let mut server = folder.serve(&[]);
     // (Where one is left out, another waits.)
