@@ -4,6 +4,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::groups::memory_of;
+use crate::stores::private;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload};
 use crate::support::{Connection, Response, Server, TestResult, command, eventually, guest, message, run};
 
@@ -293,6 +295,26 @@ fn a_token_stands_in_a_file_a_credential_or_a_variable_and_nothing_shows_it() ->
         let failed = run(wrong);
         let told = failed.stdout + &failed.stderr;
         assert!(failed.code != Some(0) && told.contains("credential:NAME") && !told.contains("tulip"), "{told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_token_is_in_the_memory_of_the_primary_and_the_spawner_alone() -> TestResult {
+    let data = private()?;
+    let folder = data.path().to_str().ok_or("a path in UTF-8")?;
+    let token = token_file(data.path())?;
+    // (A process that is confined cannot be looked into.)
+    let flags = ["--confine", "off", "--worker-kind", "process", "--data-dir", folder, "--sqlite", "default"];
+    let server = Server::start("hello.wasm", &[&flags, &["--admin-token", &token][..]].concat());
+    let has = |pid: u32, text: &str| {
+        memory_of(pid).is_ok_and(|memory| memory.windows(text.len()).any(|part| part == text.as_bytes()))
+    };
+    assert!(has(server.pid(), TOKEN));
+    let databases = server.databases_pid().ok_or("the process of databases")?;
+    eventually("it has its settings", || has(databases, folder));
+    for pid in server.worker_pids().into_iter().chain([databases]) {
+        assert!(!has(pid, TOKEN), "process {pid}, where {databases} has the databases");
     }
     Ok(())
 }

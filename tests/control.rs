@@ -151,6 +151,24 @@ fn a_host_that_hangs_delays_no_command_for_others_and_what_is_no_host_breaks_non
     Ok(())
 }
 
+#[test]
+fn a_reload_that_fails_for_several_apps_has_failed_once() -> TestResult {
+    let (runtime, folder) = (Runtime::new()?, Folder::new("")?);
+    let names = ["one", "two", "three"];
+    let apps = |component: &str| names.map(|name| app(name, component, &format!("{name}.test/*"), "")).concat();
+    folder.write(&apps("hello.wasm"))?;
+    let server = Server::spawn(runtime.of_host(folder.command(&[])));
+    for name in names {
+        assert_eq!(ask_until_loaded(server.address, &format!("{name}.test"), "/").status, 200);
+    }
+    folder.write(&apps("/no/such.wasm"))?;
+    for failed in 1..=2 {
+        assert_eq!(runtime.ask(&["reload"]).code, Some(1));
+        assert_eq!(server.status()["failed_reloads"], failed);
+    }
+    Ok(())
+}
+
 #[test(needs(FaultInjection))]
 fn a_reload_that_cannot_grant_its_stores_is_told_as_failed() -> TestResult {
     let (runtime, data) = (Runtime::new()?, crate::stores::private()?);

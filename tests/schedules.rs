@@ -260,6 +260,25 @@ fn a_stop_lets_a_run_end_and_begins_no_other() -> TestResult {
 }
 
 #[test]
+fn a_run_that_waits_when_the_host_stops_is_left_out_and_not_lost() -> TestResult {
+    let queued = schedule("long", EVERY_SECOND, "/sleep?ms=5000", "overlap = \"queue\"");
+    let folder = Folder::new(&(app("jobs", "faults.wasm", "jobs.test/*", "") + &queued))?;
+    let mut server = folder.serve(&[]);
+    // (Where one is left out, another waits.)
+    eventually("one waits", || count(&state(&server, "jobs", "long"), "left_out") > 0);
+    server.signal("TERM");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    assert_eq!(
+        server.records(|record| message(record) == "schedule failed").len(),
+        0,
+        "none was begun that had to fail"
+    );
+    let told = server.records(|record| message(record) == "schedule left out" && record["reason"] == "the host stops");
+    assert_eq!(told.len(), 1, "{told:?}");
+    Ok(())
+}
+
+#[test]
 fn what_was_missed_while_the_host_did_not_run_is_run_once() -> TestResult {
     let folder = Folder::new("")?;
     let data = folder.path().join("data");

@@ -5,8 +5,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use crate::starting::starts_slowly_from;
 use crate::support::{CEILING, Server, TestResult, command, get, guest};
 
 /// The test's end of a line to a host.
@@ -82,6 +83,32 @@ fn a_service_manager_hears_when_the_host_is_ready_reloads_and_stops() -> TestRes
         assert_eq!(manager.next()?, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=37000000", "{kind}");
         assert!(server.wait_for_exit().success());
     }
+    Ok(())
+}
+
+#[test]
+fn each_reload_is_told_also_of_one_that_is_asked_for_during_another() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let manager = Manager::at(&path)?;
+    let moment = SystemTime::now() + Duration::from_secs(3);
+    let file = starts_slowly_from(moment, Duration::from_secs(3_600))?;
+    let mut host = command();
+    host.arg(file.path()).args(["--listen", "127.0.0.1:0", "--log-format", "json", "--request-timeout", "4s"]);
+    host.env("NOTIFY_SOCKET", &path);
+    let server = Server::spawn(host);
+    while !manager.next()?.starts_with("READY=1") {}
+    std::thread::sleep(moment.duration_since(SystemTime::now()).unwrap_or_default());
+    let mut times = Vec::new();
+    for _ in 0..2 {
+        // The second comes while the component of the first does not start.
+        server.signal("HUP");
+        let told = manager.next()?;
+        let time = told.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse::<u64>().ok());
+        times.push(time.ok_or_else(|| format!("{times:?} and then {told}"))?);
+    }
+    assert!(times[1] > times[0], "{times:?}");
+    assert!(manager.next()?.starts_with("READY=1"));
     Ok(())
 }
 

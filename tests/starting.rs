@@ -10,7 +10,7 @@ use crate::support::{Connection, Server, TestResult, eventually, get};
 const SLACK: Duration = Duration::from_secs(3);
 
 /// A component whose start waits for so long from a moment on, which stands in it.
-fn starts_slowly_from(
+pub fn starts_slowly_from(
     moment: SystemTime,
     wait: Duration,
 ) -> Result<tempfile::NamedTempFile, Box<dyn std::error::Error>> {

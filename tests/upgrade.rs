@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -451,6 +452,74 @@ fn a_host_with_stores_that_is_told_to_stop_while_it_leaves_stops_with_the_new_on
 }
 
 #[test]
+fn who_follows_events_over_an_upgrade_misses_none_of_the_new_host() -> TestResult {
+    let host = Upgraded::start("hello.wasm", &[])?;
+    let mut follow = host.runtime.command(&["events", "--json", "--follow"]);
+    let mut following = follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let lines = BufReader::new(following.stdout.take().ok_or("its output")?).lines().map_while(Result::ok);
+    let (line, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.for_each(|one| drop(line.send(one))));
+    let mut seen: Vec<Value> = Vec::new();
+    let until = |what: &str, seen: &mut Vec<Value>| {
+        while seen.last().is_none_or(|event| event["event"] != "host" || event["phase"] != what) {
+            let line = hears.recv_timeout(CEILING).unwrap_or_else(|_| panic!("`{what}` in {seen:?}"));
+            seen.push(serde_json::from_str(&line).expect("JSON"));
+        }
+    };
+    until("running", &mut seen);
+    host.upgraded(&[]);
+    until("draining", &mut seen);
+    let of_old = seen.len();
+    until("running", &mut seen);
+    following.kill()?;
+    following.wait()?;
+    // All that the new one has kept up to then, once and in order.
+    let kept = host.runtime.ask(&["events", "--json"]).stdout;
+    let kept: Vec<Value> = kept.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let of_new: Vec<&Value> =
+        seen[of_old..].iter().filter(|event| event["id"].as_u64() >= kept[0]["id"].as_u64()).collect();
+    assert_eq!(of_new, kept.iter().take(of_new.len()).collect::<Vec<_>>());
+    assert!(of_new.len() > 4, "{of_new:?}");
+    Ok(())
+}
+
+#[test]
+fn a_new_host_that_reloads_while_it_waits_begins_no_schedule_before_it_serves() -> TestResult {
+    let data = private()?;
+    let jobs =
+        "stores = [\"default\"]\n[[app.schedule]]\nname = \"each-second\"\ncron = \"* * * * * *\"\npath = \"/hello\"\n";
+    let folder =
+        Folder::new(&(format!("data-dir = \"{}\"\n", data.path().display()) + &app("jobs", "faults.wasm", "*", jobs)))?;
+    let host = Upgraded::spawn(folder.command(&["--log-level", "debug", "--worker-kind", "thread"]))?;
+    let told = |words: &str| host.server.records(|record| message(record).contains(words)).len();
+    eventually("it is run", || told("schedule ended") > 0);
+    let mut long = Connection::open(host.place);
+    long.send("GET /sleep?ms=9000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("it sleeps", || host.server.sum("in_flight") == 1);
+    std::thread::scope(|scope| -> TestResult {
+        let upgrade = scope.spawn(|| host.upgrade(&[]));
+        // It waits until the old one, which finishes its requests, lets go of the stores.
+        host.server.wait_for_record("the old one leaves", |record| message(record).starts_with("stopping: "));
+        let takes_over = |pid: &u32| {
+            let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            String::from_utf8_lossy(&variables).contains("WASMHOST_TAKES_OVER=")
+        };
+        let new = processes_of(host.runtime.path()).into_iter().find(takes_over).ok_or("the new process")?;
+        try_signal(new, "HUP");
+        eventually("it has read the file", || told("the file of settings was read") == 1);
+        let before = told("schedule begins");
+        // (That nothing happens takes time: it would be due twice.)
+        std::thread::sleep(Duration::from_millis(2_500));
+        assert_eq!((told("schedule begins"), told("listening on")), (before, 1), "the new one does not serve yet");
+        assert_eq!(long.response().text(), "slept");
+        let upgraded = upgrade.join().map_err(|_| "the command")?;
+        assert_eq!(upgraded.code, Some(0), "{}", upgraded.stderr);
+        eventually("it is run again", || told("schedule begins") > before);
+        Ok(())
+    })
+}
+
+#[test]
 fn stores_keep_their_values_and_no_change_is_lost() -> TestResult {
     for kind in ["thread", "process"] {
         let data = private()?;
@@ -546,6 +615,18 @@ fn sockets_of_a_service_manager_go_on_and_it_hears_which_process_is_the_main_one
     assert_eq!(&bytes[..length], b"WATCHDOG=1");
     try_signal(second, "TERM");
     assert!(next()?.starts_with("STOPPING=1"));
+    Ok(())
+}
+
+#[test]
+fn a_service_that_systemd_hears_nothing_of_is_not_upgraded() -> TestResult {
+    // (As systemd starts the process of a service of `Type=simple`.)
+    let mut serve = within(&["sh", "-c", "SYSTEMD_EXEC_PID=$$ exec \"$@\"", "sh"]);
+    serve.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let host = Upgraded::spawn(serve)?;
+    let (pid, refused) = (host.pid(), host.upgrade(&[]));
+    assert!(refused.code == Some(1) && refused.stderr.contains("Type=notify"), "{}", refused.stderr);
+    host.is_alone(pid);
     Ok(())
 }
 

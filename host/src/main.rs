@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::process::ExitCode;
 
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
 use wasmhost_acme::AcmeProcessError;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
     heap::keep_little();
     // Of a worker's process, this is the thread that runs guests.
     let _own = heap::own();
+    // Later it may not look any more.
+    log::is_for_journal();
     // A process that this program has started reads no command line; all that it needs comes on standard input.
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("worker") => return run_worker(),
@@ -235,9 +238,9 @@ fn run_kv(args: &KvArgs) -> ExitCode {
 /// The mistakes in a `wasmhost.toml`.
 fn wrong_file(mistakes: &[Mistake]) -> ExitCode {
     for mistake in mistakes {
-        tell(&format!("error: {mistake}\n"));
+        tell_error(&format!("error: {mistake}\n"));
     }
-    tell("hint: `wasmhost config schema` lists the keys of the file, with units and defaults\n");
+    tell_error("hint: `wasmhost config schema` lists the keys of the file, with units and defaults\n");
     ExitCode::from(USAGE)
 }
 
@@ -245,7 +248,7 @@ fn run_ps(args: &PsArgs) -> ExitCode {
     let shown = hosts::ps(args);
     let printed = print(shown.text.as_bytes());
     for reason in &shown.silent {
-        tell(&format!("error: {reason}\n"));
+        tell_error(&format!("error: {reason}\n"));
     }
     if shown.silent.is_empty() { printed } else { ExitCode::from(FAILED) }
 }
@@ -314,7 +317,7 @@ fn run_new(args: &NewArgs) -> ExitCode {
     match new::run(args) {
         Ok(text) => print(text.as_bytes()),
         Err(new::NewError::Usage(mistake)) => {
-            tell(&format!("error: {mistake}\nhint: `wasmhost new --help` lists the flags\n"));
+            tell_error(&format!("error: {mistake}\nhint: `wasmhost new --help` lists the flags\n"));
             ExitCode::from(USAGE)
         }
         Err(new::NewError::Taken(folder)) => {
@@ -338,7 +341,10 @@ fn run_wit(args: &WitArgs) -> ExitCode {
     match wit::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(wit::WitError::Usage(version)) => {
-            tell(&format!("error: {}\nhint: `wasmhost wit --help` has an example\n", wit::WitError::Usage(version)));
+            tell_error(&format!(
+                "error: {}\nhint: `wasmhost wit --help` has an example\n",
+                wit::WitError::Usage(version)
+            ));
             ExitCode::from(USAGE)
         }
         Err(wit::WitError::Write(error)) => failed(&error, &error.hint()),
@@ -451,19 +457,22 @@ fn print(text: &[u8]) -> ExitCode {
 }
 
 fn tell(text: &str) {
-    // Without a standard error there is nobody to tell.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    log::say(Level::INFO, text);
+}
+
+fn tell_error(text: &str) {
+    log::say(Level::ERROR, text);
 }
 
 fn failed(error: &dyn std::error::Error, hint: &str) -> ExitCode {
-    tell(&format!("error: {error}\nhint: {hint}\n"));
+    tell_error(&format!("error: {error}\nhint: {hint}\n"));
     ExitCode::from(FAILED)
 }
 
 fn wrong_usage(mistakes: &[String]) -> ExitCode {
     for mistake in mistakes {
-        tell(&format!("error: {mistake}\n"));
+        tell_error(&format!("error: {mistake}\n"));
     }
-    tell("hint: `wasmhost --help` lists the flags with units and defaults\n");
+    tell_error("hint: `wasmhost --help` lists the flags with units and defaults\n");
     ExitCode::from(USAGE)
 }

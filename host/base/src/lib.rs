@@ -10,6 +10,7 @@ pub mod inject;
 pub mod line_budget;
 pub mod log;
 pub mod panics;
+pub mod path_encoding;
 pub mod portions;
 pub mod private_files;
 pub mod quota;

@@ -6,6 +6,7 @@ pub mod access;
 mod destination;
 mod develop;
 mod events;
+mod journal;
 mod queue;
 mod settings;
 mod targets;
@@ -15,12 +16,14 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use self::destination::LogDestination;
 pub use self::events::EVENTS;
+pub use self::journal::{is_for_journal, say};
 use self::queue::LogQueue;
 pub use self::queue::{count_lost_in, lost_lines};
 pub use self::settings::{LogFormat, LogSettings, automatic};
@@ -48,23 +51,35 @@ impl<'a> MakeWriter<'a> for LogLines {
     type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> LogLine<'a> {
-        match self.0.queue.get() {
-            Some(queue) => LogLine::Written(queue.clone()),
-            None => LogLine::Kept(&self.0),
-        }
+        let to = match self.0.queue.get() {
+            Some(queue) => LineTo::Queue(queue.clone()),
+            None => LineTo::Kept(&self.0),
+        };
+        LogLine { to, marked: None }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> LogLine<'a> {
+        LogLine { marked: journal::is_for_journal().then(|| *event.level()), ..self.make_writer() }
     }
 }
 
-/// One line.
-enum LogLine<'a> {
-    Written(LogQueue),
+/// One line, or a few of one event, which come at once.
+struct LogLine<'a> {
+    to: LineTo<'a>,
+    /// It gets the priority of this level.
+    marked: Option<Level>,
+}
+
+enum LineTo<'a> {
+    Queue(LogQueue),
     Kept(&'a Way),
 }
 
-impl Write for LogLine<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl LineTo<'_> {
+    /// Takes all, or loses it.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Written(queue) => queue.write(bytes),
+            Self::Queue(queue) => queue.write_all(bytes),
             Self::Kept(way) => {
                 let mut early = way.early.lock().unwrap_or_else(PoisonError::into_inner);
                 if early.len() + bytes.len() <= EARLY_BYTES_MAX {
@@ -72,9 +87,19 @@ impl Write for LogLine<'_> {
                 } else {
                     queue::lost(bytes);
                 }
-                Ok(bytes.len())
+                Ok(())
             }
         }
+    }
+}
+
+impl Write for LogLine<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.marked {
+            Some(level) => self.to.take(&journal::marked(level, bytes))?,
+            None => self.to.take(bytes)?,
+        }
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

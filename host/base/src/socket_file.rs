@@ -8,10 +8,13 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::path_encoding;
+
 /// A path, and which file stood there when the host had bound it: its device and inode, and, since a file system may use
 /// an inode again, the time it was made at, where the file system keeps that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketFile {
+    #[serde(with = "path_encoding")]
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -90,6 +93,17 @@ mod tests {
         own.remove();
         assert!(!path.exists(), "its own");
         own.remove();
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_is_named_to_another_process_whatever_its_path() -> io::Result<()> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+        let _listener = UnixListener::bind(&path)?;
+        let own = SocketFile::at(&path)?;
+        assert_eq!(serde_json::from_slice::<SocketFile>(&serde_json::to_vec(&own)?)?, own);
         Ok(())
     }
 

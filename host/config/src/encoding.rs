@@ -2,20 +2,7 @@
 //! own for some of their types.
 
 /// A path, of whatever bytes.
-pub(super) mod path {
-    use std::ffi::OsString;
-    use std::path::{Path, PathBuf};
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        path.as_os_str().serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        OsString::deserialize(deserializer).map(PathBuf::from)
-    }
-}
+pub(super) use wasmhost_base::path_encoding as path;
 
 /// A path, if there is one.
 pub(super) mod path_or_none {

@@ -199,6 +199,12 @@ impl Config {
         Self { apps, stores, admin_access, source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
     }
 
+    /// What processes know that serve no app: nothing of apps, and nothing of what was typed.
+    #[must_use]
+    pub fn of_no_app(&self) -> Self {
+        Self { apps: Vec::new(), source: None, ..self.of_group(None) }
+    }
+
     /// The file that an app's component is read from.
     pub fn component_file(&self, app: &App) -> PathBuf {
         self.development.as_ref().map_or_else(|| app.component.clone(), |development| development.component(&app.name))

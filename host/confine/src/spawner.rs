@@ -92,6 +92,7 @@ pub struct Streams {
 const KEPT_VARIABLES: &[&str] = &[
     "GLIBC_TUNABLES",
     "HOSTALIASES",
+    "JOURNAL_STREAM",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "LOCALDOMAIN",

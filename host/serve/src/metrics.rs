@@ -14,7 +14,7 @@ use std::time::Duration;
 use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
 
 use self::by_revision::RevisionCells;
-pub use self::by_revision::{ByRevision, RevisionTally};
+pub use self::by_revision::{ByRevision, RevisionTally, RevisionsSum};
 pub use self::cells::{Count, Durations, DurationsSum, Flag, LATENCY_BOUNDS, Level, Summed};
 pub use self::reasons::{
     ACCEPT_ERRORS, ACME_OUTCOMES, AdminRefusal, HandshakeFailure, ROLLBACK_CAUSES, Refused, RetiredFor, Shed,
@@ -78,7 +78,7 @@ counters! {
         guest_cpu_us: Count => Counter "guest_cpu_seconds", "guest_cpu_us", [micros];
         /// CPU time for compressing answers (--compress)
         compression_cpu_us: Count => Counter "compression_cpu_seconds", "compression_cpu_us", [micros];
-        /// Requests that a revision of the app has answered, or kept waiting until they were refused; of its last four revisions
+        /// Requests that a revision of the app has answered, or kept waiting until they were refused; of its last four revisions; `older`: of all before
         revision_requests: ByRevision => Counter "revision_requests", "revision_requests", [by_revision] of apps;
         /// Those of them that failed: with a status from 500 on, or broken off
         revision_failures: ByRevision => Counter "revision_failures", "revision_failures", [by_revision] of apps;
@@ -152,7 +152,7 @@ counters! {
     HostMetrics, HostFigures {
         /// Reloads that took effect
         reloads: AtomicU64 => Counter "reloads", "reloads", [count];
-        /// Reloads that failed and changed nothing
+        /// Reloads that failed, in whole or in part
         failed_reloads: AtomicU64 => Counter "failed_reloads", "failed_reloads", [count];
         /// Times that the host went back from a revision of an app, by why
         rollbacks: [AtomicU64; ROLLBACK_CAUSES.len()] => Counter "rollbacks", "rollbacks", [by "cause": ROLLBACK_CAUSES];

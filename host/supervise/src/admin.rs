@@ -9,17 +9,20 @@ mod gate;
 pub mod openapi;
 mod profile;
 mod prometheus;
+mod reused;
 pub mod routes;
 mod status;
 pub mod table;
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -39,6 +42,7 @@ use wasmhost_serve::worker::inbox::Accepted;
 pub(crate) use self::answers::{AdminAnswer, page, switch_to};
 use self::dashboard::Dashboard;
 use self::gate::AdminDoor;
+use self::reused::Reused;
 use self::routes::{FoundRoute, RouteAccess, RouteAsks};
 use crate::host_status::HostStatus;
 use crate::profile::ProfileWish;
@@ -112,6 +116,8 @@ struct Answerer {
     dashboard: Option<Rc<Dashboard>>,
     /// What is told of refusals.
     told: Throttles<AdminRefusal>,
+    /// The text of `/metrics`.
+    metrics: Reused<(), Result<Bytes, fmt::Error>>,
 }
 
 /// Serves the admin address; never ends, not by a bug of its own.
@@ -133,7 +139,7 @@ impl Answerer {
     fn new(host_status: Arc<HostStatus>, commands: impl Commands, door: AdminDoor) -> Rc<Self> {
         let told = Throttles::new(REFUSALS_TOLD_EVERY, AdminRefusal::ALL.len());
         let dashboard = (door != AdminDoor::Control).then(|| Dashboard::begin(Arc::clone(&host_status)));
-        Rc::new(Self { host_status, commands: Box::new(commands), door, dashboard, told })
+        Rc::new(Self { host_status, commands: Box::new(commands), door, dashboard, told, metrics: Reused::default() })
     }
 
     /// Answers a request of `peer`. `deadline`: when the connection is ended.
@@ -188,8 +194,20 @@ impl Answerer {
                 AdminCommand::RunSchedule((*app).to_owned(), (*schedule).to_owned())
             }
             (RouteAsks::Stop, _) => AdminCommand::Stop,
-            (RouteAsks::Page | RouteAsks::PageFile | RouteAsks::Live | RouteAsks::Plots, _) => {
-                return self.show(asks, &parts, &request, deadline).unwrap_or_else(nothing);
+            (RouteAsks::Metrics, _) => {
+                return match self.metrics.get((), || prometheus::render(&self.host_status).map(Bytes::from)).await {
+                    Ok(text) => page(StatusCode::OK, prometheus::CONTENT_TYPE, text),
+                    Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
+                };
+            }
+            (RouteAsks::Plots, _) => {
+                return match &self.dashboard {
+                    Some(dashboard) => dashboard.plots(request.uri().query()).await,
+                    None => nothing(),
+                };
+            }
+            (RouteAsks::Page | RouteAsks::PageFile | RouteAsks::Live, _) => {
+                return self.show(asks, &parts, deadline).unwrap_or_else(nothing);
             }
             _ => return self.tell(asks, &request, deadline),
         };
@@ -214,13 +232,7 @@ impl Answerer {
     }
 
     /// Shows the dashboard, or a part of it.
-    fn show(
-        &self,
-        asks: RouteAsks,
-        parts: &[&str],
-        request: &Request<Incoming>,
-        deadline: &Cell<Instant>,
-    ) -> Option<AdminAnswer> {
+    fn show(&self, asks: RouteAsks, parts: &[&str], deadline: &Cell<Instant>) -> Option<AdminAnswer> {
         let dashboard = self.dashboard.as_ref()?;
         match (asks, parts) {
             (RouteAsks::PageFile, [name]) => dashboard::file(name),
@@ -228,7 +240,6 @@ impl Answerer {
                 deadline.set(Instant::now() + FOLLOWING_TIMEOUT);
                 Some(dashboard.follow())
             }
-            (RouteAsks::Plots, _) => Some(dashboard.plots(request.uri().query())),
             _ => Some(dashboard::index()),
         }
     }
@@ -242,10 +253,6 @@ impl Answerer {
             RouteAsks::Ready if host_status.is_ready() => page(StatusCode::OK, "text/plain", "ready\n"),
             RouteAsks::Ready => page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n"),
             RouteAsks::Status => page(StatusCode::OK, "application/json", status::render(host_status)),
-            RouteAsks::Metrics => match prometheus::render(host_status) {
-                Ok(text) => page(StatusCode::OK, prometheus::CONTENT_TYPE, text),
-                Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("500 {error}\n")),
-            },
             RouteAsks::Events => {
                 let (answer, follows) = event_stream::answer(request, host_status);
                 if follows {
@@ -254,25 +261,8 @@ impl Answerer {
                 answer
             }
             RouteAsks::OpenApi => page(StatusCode::OK, "application/json", openapi::render()),
-            RouteAsks::Page
-            | RouteAsks::PageFile
-            | RouteAsks::Live
-            | RouteAsks::Plots
-            | RouteAsks::Reload
-            | RouteAsks::ReloadApp
-            | RouteAsks::RollBack
-            | RouteAsks::RollBackTo
-            | RouteAsks::Promote
-            | RouteAsks::Profile
-            | RouteAsks::ProfileApp
-            | RouteAsks::Restart
-            | RouteAsks::RestartWorker
-            | RouteAsks::Scale
-            | RouteAsks::ScaleGroup
-            | RouteAsks::Drain
-            | RouteAsks::UndoDrain
-            | RouteAsks::RunSchedule
-            | RouteAsks::Stop => nothing(),
+            // The others were answered before.
+            _ => nothing(),
         }
     }
 }

@@ -112,7 +112,7 @@ pub(crate) struct OfWorker {
 /// An event with what all have.
 #[derive(Serialize)]
 struct EventRow<'a> {
-    /// The first has 1.
+    /// Larger than that of any before, also of the hosts that were here before.
     id: u64,
     time: String,
     #[serde(flatten)]
@@ -130,21 +130,29 @@ pub(crate) struct KeptEvent {
 /// The events of a host.
 pub(crate) struct EventBook {
     kept: Mutex<VecDeque<KeptEvent>>,
-    /// The number of the last one.
+    /// The number of the last one; before there is one, the number before the first.
     last: watch::Sender<u64>,
 }
 
 impl Default for EventBook {
+    /// Begins with the time in microseconds since 1970: above the numbers of a host that this one takes over from, so that who
+    /// follows misses nothing. (Until the year 2255, JavaScript has a number for each.)
     fn default() -> Self {
-        Self { kept: Mutex::default(), last: watch::Sender::new(0) }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::after_event(u64::try_from(since.as_micros()).unwrap_or(0))
     }
 }
 
 impl EventBook {
+    /// Its first event has the number after this one.
+    fn after_event(last: u64) -> Self {
+        Self { kept: Mutex::default(), last: watch::Sender::new(last) }
+    }
+
     /// Takes note of an event.
     pub(crate) fn note(&self, event: &HostEvent) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = kept.back().map_or(0, |last| last.id) + 1;
+        let id = *self.last.borrow() + 1;
         let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
         // (No text or number of an event is such that JSON has none for it.)
         let Ok(line) = serde_json::to_vec(&EventRow { id, time, event }) else { return };
@@ -152,16 +160,14 @@ impl EventBook {
             kept.pop_front();
         }
         kept.push_back(KeptEvent { id, line: line.into() });
-        drop(kept);
         self.last.send_replace(id);
     }
 
-    /// Those that are kept of the events after number `after`, in order. A number that no event has had yet is of another host, which
-    /// was here before: all are told then.
+    /// Those that are kept of the events after number `after`, in order. A number that no event has had yet is of another
+    /// host, whose clock was ahead: all are told then.
     pub(crate) fn after(&self, after: u64) -> Vec<KeptEvent> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = kept.back().map_or(0, |last| last.id);
-        let after = if after > last { 0 } else { after };
+        let after = if after > *self.last.borrow() { 0 } else { after };
         let begin = kept.partition_point(|event| event.id <= after);
         kept.range(begin..).cloned().collect()
     }
@@ -187,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_last_events_are_kept_in_order_and_others_are_known_to_be_missing() {
-        let book = EventBook::default();
+        let book = EventBook::after_event(0);
         let mut news = book.news();
         for _ in 0..KEPT + 5 {
             book.note(&HostEvent::Reload { state: "begun" });
@@ -200,6 +206,21 @@ mod tests {
         assert_eq!(ids(last + 1), ids(0), "of another host");
         assert!(news.has_changed().is_ok_and(|has| has));
         assert_eq!(*news.borrow_and_update(), last);
+    }
+
+    #[test]
+    fn who_goes_on_from_one_host_to_the_next_misses_nothing() {
+        let (old, event) = (EventBook::default(), HostEvent::Reload { state: "begun" });
+        // (More in a microsecond than the clock has moved on are not noted.)
+        std::thread::sleep(std::time::Duration::from_micros(10));
+        let new = EventBook::default();
+        old.note(&event);
+        let last = old.after(0)[0].id;
+        assert_eq!(new.after(last).len(), 0);
+        (0..3).for_each(|_| new.note(&event));
+        let told = new.after(last);
+        assert!(told.len() == 3 && told.iter().all(|event| event.id > last && event.id < 1 << 53), "{told:?}");
+        assert_eq!(new.after(told[2].id).len(), 0);
     }
 
     #[test]

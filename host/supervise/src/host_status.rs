@@ -92,6 +92,8 @@ struct BoardState {
     is_reloading: bool,
     /// Reloads that had failed before the one that is under way.
     failed_before: u64,
+    /// The one that was begun last has failed in part at least, and is counted.
+    has_failed: bool,
     not_listening: Vec<(String, String)>,
     certificates: Vec<CertificateFacts>,
     apps: BTreeMap<AppId, AppRow>,
@@ -164,6 +166,7 @@ impl HostStatus {
                 phase: Phase::Starting,
                 is_reloading: false,
                 failed_before: 0,
+                has_failed: false,
                 not_listening: Vec::new(),
                 certificates: Vec::new(),
                 apps: BTreeMap::new(),
@@ -296,6 +299,19 @@ impl HostStatus {
     pub(crate) fn set_phase(&self, phase: Phase) {
         self.state().phase = phase;
         self.events.note(&HostEvent::Host { phase: phase.name() });
+    }
+
+    /// A reload is asked for.
+    pub(crate) fn begins_reload(&self) {
+        self.state().has_failed = false;
+    }
+
+    /// A reload has failed, or a part of it: of one that is under way this is counted once.
+    pub(crate) fn note_failed_reload(&self) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.has_failed, true) || !state.is_reloading {
+            self.host.failed_reloads.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn set_reloading(&self, is_reloading: bool) {

@@ -4,13 +4,11 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::{fmt, io};
 
 use wasmhost_base::wire::Descriptor;
 use wasmhost_config::App;
 use wasmhost_sandbox::HostServices;
-use wasmhost_serve::metrics::HostMetrics;
 use wasmhost_storage::LineEnd;
 
 use crate::databases::DatabaseOwner;
@@ -54,30 +52,35 @@ impl KeptForApps {
         Ok(lines)
     }
 
-    /// Grants what these apps are granted, besides what is granted already: before workers hear of them.
-    pub(crate) async fn grant_also(&self, apps: &[Arc<App>], counts: &HostMetrics) {
+    /// Grants what these apps are granted, besides what is granted already: before workers hear of them. False: not all of it, as the
+    /// log tells.
+    pub(crate) async fn grant_also(&self, apps: &[Arc<App>]) -> bool {
+        let mut is_granted = true;
         if let Some(stores) = &self.stores {
-            tell("stores", stores.grant_also(apps).await, counts);
+            is_granted &= is_told_as_granted("stores", stores.grant_also(apps).await);
         }
         if let Some(databases) = &self.databases {
-            tell("databases", databases.grant_also(apps).await, counts);
+            is_granted &= is_told_as_granted("databases", databases.grant_also(apps).await);
         }
+        is_granted
     }
 
-    /// Grants what these apps are granted, and nothing else.
-    pub(crate) async fn grant_only(&self, apps: Vec<Arc<App>>, counts: &HostMetrics) {
+    /// Grants what these apps are granted, and nothing else. False: not so, as the log tells.
+    pub(crate) async fn grant_only(&self, apps: Vec<Arc<App>>) -> bool {
+        let mut is_granted = true;
         if let Some(databases) = &self.databases {
-            tell("databases", databases.grant_only(apps.clone()).await, counts);
+            is_granted &= is_told_as_granted("databases", databases.grant_only(apps.clone()).await);
         }
         if let Some(stores) = &self.stores {
-            tell("stores", stores.grant_only(apps).await, counts);
+            is_granted &= is_told_as_granted("stores", stores.grant_only(apps).await);
         }
+        is_granted
     }
 }
 
-fn tell(of: &str, granted: Result<(), impl fmt::Display>, counts: &HostMetrics) {
-    if let Err(error) = granted {
-        counts.failed_reloads.fetch_add(1, Relaxed);
+fn is_told_as_granted(of: &str, granted: Result<(), impl fmt::Display>) -> bool {
+    if let Err(error) = &granted {
         tracing::error!(hint = "reload again", "reload: the grants and quotas of {of} go on as they were: {error}");
     }
+    granted.is_ok()
 }

@@ -450,7 +450,12 @@ impl<B: Backend> Primary<B> {
                 Heard::Signal(_) if draining => {}
                 Heard::Command(ControlOrder::Stop) if draining => drop(self.upgrades.is_first_stop()),
                 // (With `wasmhost dev`, a SIGHUP says that the terminal was closed.)
-                Heard::Signal(Request::Reload) if self.config.development.is_none() => self.begin_reload(),
+                Heard::Signal(Request::Reload) if self.config.development.is_none() => {
+                    if announced {
+                        self.service_manager.reloads();
+                    }
+                    self.begin_reload();
+                }
                 stop @ (Heard::Signal(_) | Heard::Command(ControlOrder::Stop)) => {
                     let signal = match stop {
                         Heard::Signal(Request::Stop(signal)) => signal,
@@ -539,7 +544,7 @@ impl<B: Backend> Primary<B> {
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
                 Heard::LookedAtTls(look) => self.on_tls_look(look),
-                Heard::RunEnded(ended) => self.on_run_ended(ended),
+                Heard::RunEnded(ended) => self.on_run_ended(ended, draining),
                 Heard::FilesChanged => {
                     tracing::info!("watch: a file has changed");
                     self.begin_reload();

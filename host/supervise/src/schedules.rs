@@ -49,6 +49,8 @@ pub(crate) enum LeftOut {
     Missed,
     /// The host makes as many runs as it may.
     Full,
+    /// The host stops before the run that they wait for has ended.
+    Stops,
 }
 
 impl LeftOut {
@@ -58,6 +60,7 @@ impl LeftOut {
             Self::Overlap => "overlap",
             Self::Missed => "missed",
             Self::Full => "too many runs",
+            Self::Stops => "the host stops",
         }
     }
 }
@@ -134,6 +137,13 @@ impl Schedules {
                 steps.push(Step::Load(*app));
                 continue;
             }
+            if *running < RUNS_MAX
+                && let Some(due) = job.take_waiting()
+            {
+                // The run that it waited for ended when none was to begin.
+                *running += 1;
+                steps.push(Step::Run(job.begin(*app, due)));
+            }
             let Some((due, missed)) = job.due(now.wall, chance()) else { continue };
             let begins = due.filter(|_| job.has_room() && *running < RUNS_MAX);
             let why = if job.has_room() { LeftOut::Full } else { LeftOut::Overlap };
@@ -170,13 +180,31 @@ impl Schedules {
         Ok(job.begin(app, now.wall))
     }
 
-    /// A run has ended, having taken so long. The one that waited for it begins.
-    pub(crate) fn ended(&mut self, request: &ScheduledRequest, end: RunEnd, took: Duration) -> Option<Step> {
+    /// A run has ended, having taken so long. `may_begin`: the one that waited for it begins; else it waits on, for [`Self::look`] or
+    /// another host.
+    pub(crate) fn ended(
+        &mut self,
+        request: &ScheduledRequest,
+        end: RunEnd,
+        took: Duration,
+        may_begin: bool,
+    ) -> Option<Step> {
         self.running = self.running.saturating_sub(1);
         let job = self.jobs.get_mut(&(request.app, request.name.clone()))?;
-        let due = job.ended(request, end, took)?;
+        job.ended(request, end, took);
+        let due = if may_begin { job.take_waiting()? } else { return None };
         self.running += 1;
         Some(Step::Run(job.begin(request.app, due)))
+    }
+
+    /// This host begins no run any more: those that wait, but for those that another host or the next start catches up on.
+    pub(crate) fn give_up_waiting(&mut self) -> Vec<Step> {
+        let given_up = self.jobs.iter_mut().filter_map(|((app, name), job)| {
+            job.give_up_waiting()?;
+            job.left_out += 1;
+            Some(Step::LeftOut { app: *app, schedule: name.clone(), times: 1, why: LeftOut::Stops })
+        });
+        given_up.collect()
     }
 
     /// When [`Self::look`] may have something to do; none: there is no schedule.
@@ -206,7 +234,7 @@ impl Schedules {
     /// Of schedules that catch up: up to when their times are dealt with.
     pub(crate) fn dealt_with(&self) -> impl Iterator<Item = (AppId, &str, SystemTime)> {
         let all = self.jobs.iter().filter(|(_, job)| job.catches_up());
-        all.map(|((app, name), job)| (*app, &**name, job.dealt_with))
+        all.map(|((app, name), job)| (*app, &**name, job.done_with()))
     }
 }
 

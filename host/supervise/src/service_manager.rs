@@ -106,6 +106,13 @@ impl ServiceManager {
         self.again_at = (!is_told).then(|| Instant::now() + AGAIN);
     }
 
+    /// Tells that the host follows a `SIGHUP`, also during another reload: the manager waits for a word that is later than its
+    /// signal (`Type=notify-reload`, systemd.service(5)).
+    pub(crate) fn reloads(&mut self) {
+        self.told = None;
+        self.tell(ServiceState::Reloading);
+    }
+
     /// When to call [`Self::is_due`].
     pub(crate) fn due_at(&self) -> Option<Instant> {
         self.watchdog.map(|(_, at)| at).into_iter().chain(self.again_at).min()
@@ -214,6 +221,26 @@ mod tests {
         let length = manager.recv(&mut text)?;
         assert!(text[..length].starts_with(b"READY=1\n") && told.due_at().is_none());
         assert_eq!(manager.recv(&mut text).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        Ok(())
+    }
+
+    #[test]
+    fn each_signal_to_reload_is_answered_also_during_a_reload() -> io::Result<()> {
+        let (manager, host) = UnixDatagram::pair()?;
+        manager.set_nonblocking(true)?;
+        let mut told = ServiceManager { socket: Some(host), ..ServiceManager::default() };
+        let mut times = Vec::new();
+        for _ in 0..2 {
+            told.reloads();
+            told.tell(ServiceState::Reloading);
+            let mut text = [0; 99];
+            let length = manager.recv(&mut text)?;
+            let text = String::from_utf8_lossy(&text[..length]).into_owned();
+            times
+                .extend(text.lines().nth(1).and_then(|line| line.strip_prefix("MONOTONIC_USEC=")?.parse::<u64>().ok()));
+            assert_eq!(manager.recv(&mut [0; 99]).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        }
+        assert!(times.len() == 2 && times.is_sorted(), "{times:?}");
         Ok(())
     }
 

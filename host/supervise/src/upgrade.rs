@@ -15,6 +15,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
+use wasmhost_base::path_encoding;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::Listen;
 
@@ -42,7 +43,7 @@ pub(crate) enum SocketUse {
     /// Commands.
     Control,
     /// `wasmhost kv`, in this data directory.
-    Stores(PathBuf),
+    Stores(#[serde(with = "path_encoding")] PathBuf),
 }
 
 /// A socket of the old host.
@@ -171,4 +172,19 @@ pub(crate) struct LetGo {
     pub(crate) gone: oneshot::Sender<ServiceManager>,
     /// Whether this host may end: another serves, or it was told to stop.
     pub(crate) may_end: oneshot::Receiver<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_named_to_the_new_host_whatever_its_path() -> serde_json::Result<()> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let used = SocketUse::Stores(PathBuf::from(std::ffi::OsString::from_vec(b"/data/\xff".to_vec())));
+        let word = serde_json::to_vec(&ToSuccessor::Socket(used.clone(), None))?;
+        let ToSuccessor::Socket(read, None) = serde_json::from_slice(&word)? else { unreachable!("{word:?}") };
+        assert_eq!(read, used);
+        Ok(())
+    }
 }

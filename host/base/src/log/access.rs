@@ -10,6 +10,9 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
+use tracing::Level;
+
+use super::journal;
 use super::queue::LogQueue;
 use super::settings::LogFormat;
 
@@ -132,6 +135,9 @@ impl PendingLines {
 
     fn add<W: Write + Clone>(&mut self, line: &Line<'_>, time: SystemTime, sink: &Sink<W>) {
         let before = self.lines.len();
+        if journal::is_for_journal() {
+            self.lines.extend_from_slice(journal::mark(Level::INFO).as_bytes());
+        }
         let time = self.clock.text(time);
         // A vector takes all.
         let _ = match sink.format {

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, fstat, major, minor};
 use serde::Serialize;
@@ -16,6 +16,7 @@ pub enum LogDestination {
     /// A file: its path when the host started.
     File {
         /// The path.
+        #[serde(serialize_with = "shown")]
         path: PathBuf,
     },
     /// The journal of systemd; `invocation`: by which it knows this run of the unit.
@@ -27,6 +28,11 @@ pub enum LogDestination {
     Stream,
     /// `/dev/null`, or closed.
     Nowhere,
+}
+
+/// A path for people, of whatever bytes it is.
+fn shown<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 impl LogDestination {

@@ -646,7 +646,7 @@ fn apps_may_have_groups() {
     assert_eq!(config.groups().into_iter().collect::<Vec<_>>(), ["g"]);
     assert_eq!(config.all_workers(), 2 * usize::from(config.workers));
     let (inside, outside) = (config.of_group(Some("g")), config.of_group(None));
-    assert_eq!((inside.apps.len(), outside.apps.len()), (1, 0));
+    assert_eq!((inside.apps.len(), outside.apps.len(), config.of_no_app().apps.len()), (1, 0, 0));
     let stub = config.apps[0].seen_from_outside();
     assert_eq!(
         (&stub.name, &stub.routes, &stub.group),

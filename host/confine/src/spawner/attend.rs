@@ -469,9 +469,7 @@ async fn start(
             start_with("worker", settings, &descriptors.take(Descriptor::Line)?).await
         }
         Program::Acme | Program::Databases => {
-            // It is given nothing of apps, and nothing that was typed.
-            let config = Config { apps: Vec::new(), stores: Vec::new(), source: None, ..given.config.clone() };
-            let settings = SealedSettings::of(config, log, &Grants::default())?;
+            let settings = SealedSettings::of(given.config.of_no_app(), log, &Grants::default())?;
             let part = if program == Program::Acme { "acme" } else { "databases" };
             start_with(part, &settings, &descriptors.take(Descriptor::Line)?).await
         }

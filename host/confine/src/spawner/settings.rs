@@ -361,6 +361,22 @@ mod tests {
     }
 
     #[test]
+    fn no_process_gets_the_token_of_the_admin_address() -> Result<(), Box<dyn std::error::Error>> {
+        const TOKEN: &str = "a-token-that-lets-others-in";
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("token");
+        std::fs::write(&file, TOKEN)?;
+        let given = settings(&["--admin=127.0.0.1:0", &format!("--admin-token=file:{}", file.display())])?;
+        assert!(given.config.admin_access.token.is_some());
+        for config in [given.config.of_group(None), given.config.of_no_app()] {
+            let sealed = SealedSettings::of(config, given.log, &Grants::default())?;
+            let text = String::from_utf8(sealed::unseal(&sealed.text)?)?;
+            assert!(!text.contains(TOKEN), "{text}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn more_directories_arrive_than_fit_into_a_message_each_as_itself() -> Result<(), Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         let mut sent = settings(&[])?;

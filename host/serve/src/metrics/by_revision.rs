@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use super::cells::Summed;
+use super::table::Labelled;
 
 /// Revisions that are counted at once: the one that is served, and those that may still finish requests.
 const REVISIONS: usize = 4;
 /// Requests of a worker that its latest share of failures is of.
 const RECENT: u32 = u64::BITS;
 
-/// A count of each of the last revisions. One thread writes it.
+/// A count of each of the last revisions, and of all before. One thread writes it.
 #[derive(Debug, Default)]
-pub struct ByRevision([RevisionCount; REVISIONS]);
+pub struct ByRevision {
+    places: [RevisionCount; REVISIONS],
+    /// What was counted of those that have made room, and the latest of these.
+    older: AtomicU64,
+    newest_older: AtomicU64,
+}
 
 /// What was counted of one revision; 0: of none.
 #[derive(Debug, Default)]
@@ -23,7 +29,7 @@ struct RevisionCount {
 
 impl ByRevision {
     fn place(&self, revision: u64) -> Option<&RevisionCount> {
-        self.0.get(usize::try_from(revision % REVISIONS as u64).ok()?)
+        self.places.get(usize::try_from(revision % REVISIONS as u64).ok()?)
     }
 
     fn held(&self, revision: u64) -> Option<&RevisionCount> {
@@ -35,8 +41,12 @@ impl ByRevision {
         if self.held(revision).is_none()
             && let Some(place) = self.place(revision)
         {
-            // Nobody reads the count of the one before as that of the new one.
-            place.revision.store(0, Release);
+            // Nobody reads the count of the one before as that of the new one, or twice: who reads begins with `newest_older`.
+            let before = place.revision.swap(0, Release);
+            if before > 0 {
+                self.older.store(self.older.load(Relaxed).wrapping_add(place.count.load(Relaxed)), Release);
+                self.newest_older.store(self.newest_older.load(Relaxed).max(before), Release);
+            }
             place.count.store(0, Release);
             place.revision.store(revision, Release);
         }
@@ -55,15 +65,40 @@ impl ByRevision {
     }
 }
 
-impl Summed for ByRevision {
-    type Sum = BTreeMap<u64, u64>;
-    const NONE: BTreeMap<u64, u64> = BTreeMap::new();
+/// Counts by revision of one worker, or of several in sum.
+#[derive(Debug, Clone)]
+pub struct RevisionsSum {
+    by_revision: BTreeMap<u64, u64>,
+    older: u64,
+    newest_older: u64,
+}
 
-    fn add_to(&self, sum: &mut BTreeMap<u64, u64>) {
-        for place in &self.0 {
+impl RevisionsSum {
+    /// What each revision has, and in sum those up to the latest that has made room on some worker: while others still have such
+    /// a one, its count alone would go backwards. So none ever does.
+    pub(crate) fn labelled(&self) -> Labelled {
+        let (older, last): (Vec<_>, Vec<_>) =
+            self.by_revision.iter().partition(|(revision, _)| **revision <= self.newest_older);
+        let older = older.into_iter().fold(self.older, |sum, (_, count)| sum.wrapping_add(*count));
+        let older = (self.newest_older > 0).then(|| ("older".into(), older));
+        older
+            .into_iter()
+            .chain(last.into_iter().map(|(revision, count)| (revision.to_string().into(), *count)))
+            .collect()
+    }
+}
+
+impl Summed for ByRevision {
+    type Sum = RevisionsSum;
+    const NONE: RevisionsSum = RevisionsSum { by_revision: BTreeMap::new(), older: 0, newest_older: 0 };
+
+    fn add_to(&self, sum: &mut RevisionsSum) {
+        sum.newest_older = sum.newest_older.max(self.newest_older.load(Acquire));
+        sum.older = sum.older.wrapping_add(self.older.load(Acquire));
+        for place in &self.places {
             let revision = place.revision.load(Acquire);
             if revision > 0 {
-                let of_revision = sum.entry(revision).or_default();
+                let of_revision = sum.by_revision.entry(revision).or_default();
                 *of_revision = of_revision.wrapping_add(place.count.load(Relaxed));
             }
         }
@@ -166,11 +201,37 @@ mod tests {
         cells.begin(5);
         cells.answered(1, false);
         cells.answered(5, false);
-        let mut sum = BTreeMap::new();
-        requests.add_to(&mut sum);
-        requests.add_to(&mut sum);
-        assert_eq!(sum, [(2, 4), (3, 6), (4, 8), (5, 2)].into());
+        assert_eq!(shown(&[&requests, &requests]), ["older 2", "2 4", "3 6", "4 8", "5 2"]);
         assert_eq!((cells.tally(1), cells.tally(0)), (RevisionTally::default(), RevisionTally::default()));
+    }
+
+    fn shown(counts: &[&ByRevision]) -> Vec<String> {
+        let mut sum = ByRevision::NONE;
+        counts.iter().for_each(|count| count.add_to(&mut sum));
+        sum.labelled().into_iter().map(|(revision, count)| format!("{revision} {count}")).collect()
+    }
+
+    #[test]
+    fn no_count_goes_backwards_while_workers_have_different_revisions() {
+        let workers = [ByRevision::default(), ByRevision::default()];
+        let count = |worker: usize, revision| {
+            workers[worker].begin(revision);
+            workers[worker].change(revision, |count| count + 10);
+        };
+        let shown = || shown(&workers.each_ref());
+        (1..=4).for_each(|revision| count(0, revision));
+        count(1, 1);
+        assert_eq!(shown(), ["1 20", "2 10", "3 10", "4 10"]);
+        count(0, 5);
+        assert_eq!(shown(), ["older 20", "2 10", "3 10", "4 10", "5 10"], "the other one still has 1");
+        // It finishes requests of it.
+        count(1, 1);
+        assert_eq!(shown(), ["older 30", "2 10", "3 10", "4 10", "5 10"]);
+        count(1, 5);
+        assert_eq!(shown(), ["older 30", "2 10", "3 10", "4 10", "5 20"]);
+        // The host goes back.
+        count(0, 1);
+        assert_eq!(shown(), ["older 90"], "1 and all before 5, which has made room for it");
     }
 
     #[test]

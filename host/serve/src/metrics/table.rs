@@ -124,9 +124,7 @@ macro_rules! counters {
         })
     };
     (@shows $figures:ident, $field:ident, by_revision) => {
-        $crate::metrics::Shows::By("revision", |figures: &$figures| {
-            figures.$field.iter().map(|(revision, count)| (revision.to_string().into(), *count)).collect()
-        })
+        $crate::metrics::Shows::By("revision", |figures: &$figures| figures.$field.labelled())
     };
     (@shows $figures:ident, $field:ident, durations) => {
         $crate::metrics::Shows::Durations(|figures: &$figures| &figures.$field)

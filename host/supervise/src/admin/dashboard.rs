@@ -28,6 +28,7 @@ use self::plots::Look;
 use super::AdminAnswer;
 use super::answers::page;
 use super::figures::Sums;
+use super::reused::Reused;
 use super::status::state_of_worker;
 use crate::host_status::{AppRow, HostStatus, Presence, WorkerRow};
 
@@ -63,6 +64,8 @@ pub(super) fn file(name: &str) -> Option<AdminAnswer> {
 pub(super) struct Dashboard {
     host_status: Arc<HostStatus>,
     history: RefCell<History>,
+    /// Plots, as JSON.
+    plots: Reused<Look, Bytes>,
     /// The last moment, as a server-sent event.
     live: watch::Sender<Bytes>,
 }
@@ -130,7 +133,8 @@ impl LiveDoing {
 impl Dashboard {
     /// Begins to take note of how the host does, for as long as the event loop runs.
     pub(super) fn begin(host_status: Arc<HostStatus>) -> Rc<Self> {
-        let dashboard = Rc::new(Self { host_status, history: RefCell::default(), live: watch::Sender::default() });
+        let (history, plots, live) = (RefCell::default(), Reused::default(), watch::Sender::default());
+        let dashboard = Rc::new(Self { host_status, history, plots, live });
         let sampled = Rc::clone(&dashboard);
         tokio::task::spawn_local(async move {
             let mut ticks = tokio::time::interval(EVERY);
@@ -175,7 +179,7 @@ impl Dashboard {
     }
 
     /// The plots, as JSON, for a page of this look.
-    pub(super) fn plots(&self, query: Option<&str>) -> AdminAnswer {
+    pub(super) async fn plots(&self, query: Option<&str>) -> AdminAnswer {
         let Some(look) = look(query.unwrap_or_default()) else {
             let text = format!(
                 "400 write `theme=light` or `theme=dark`, and `width=` from {} to {}\n",
@@ -184,6 +188,10 @@ impl Dashboard {
             );
             return page(StatusCode::BAD_REQUEST, "text/plain", text);
         };
+        page(StatusCode::OK, "application/json", self.plots.get(look, || self.plot(look)).await)
+    }
+
+    fn plot(&self, look: Look) -> Bytes {
         let names: BTreeMap<AppId, String> =
             self.host_status.apps().into_iter().map(|(app, row)| (app, row.name)).collect();
         let rows = (1..).zip(&self.host_status.workers);
@@ -191,7 +199,7 @@ impl Dashboard {
         let workers: Vec<(usize, Option<Arc<str>>)> =
             workers.map(|(number, row)| (number, row.group.clone())).collect();
         let plots = plots::all(&self.history.borrow(), &workers, &names, look);
-        page(StatusCode::OK, "application/json", serde_json::to_vec(&plots).unwrap_or_default())
+        serde_json::to_vec(&plots).unwrap_or_default().into()
     }
 }
 

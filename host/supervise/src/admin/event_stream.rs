@@ -42,7 +42,6 @@ pub(super) fn answer<T>(request: &Request<T>, host_status: &Arc<HostStatus>) -> 
     let mut response = Response::new(body);
     let content_type = HeaderValue::from_static(form.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     (response, follows)
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use wasmhost_base::socket_file::SocketFile;
@@ -58,6 +57,7 @@ impl<B: Backend> Primary<B> {
 
     /// Begins a reload.
     pub(super) fn begin_reload(&mut self) {
+        self.host_status.begins_reload();
         match (self.only, &self.config.source) {
             (Some(app), _) => {
                 self.look_at_tls();
@@ -69,12 +69,14 @@ impl<B: Backend> Primary<B> {
                 let (spawner, config) = (Arc::clone(&self.spawner), Arc::clone(&self.config));
                 let (readings, held) = (self.reload.readings.clone(), self.reload.held);
                 let (listening, kept) = (self.reload.listening.clone(), self.kept.clone());
-                let counts = self.host_status.host;
+                let host_status = Arc::clone(&self.host_status);
                 tokio::task::spawn_local(async move {
                     let reading = spawner.read_again(&config, held, &listening, capabilities()).await;
-                    if let Ok(Reading { config: Some(config), .. }) = &reading {
-                        // Before workers hear of the apps.
-                        kept.grant_also(&config.apps, counts).await;
+                    // Before workers hear of the apps.
+                    if let Ok(Reading { config: Some(config), .. }) = &reading
+                        && !kept.grant_also(&config.apps).await
+                    {
+                        host_status.note_failed_reload();
                     }
                     // Without a receiver the host is stopping.
                     let _ = readings.send(reading).await;
@@ -99,7 +101,7 @@ impl<B: Backend> Primary<B> {
         match read {
             Ok(reading) => self.follow(reading, is_by_itself, acceptors),
             Err(error) => {
-                self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+                self.host_status.note_failed_reload();
                 tracing::error!(
                     hint = "check that the file can be read, and that the system has memory and descriptors left",
                     "reload failed, nothing changes: the file of settings cannot be read again: {error}"
@@ -122,7 +124,7 @@ impl<B: Backend> Primary<B> {
             tracing::error!(app, "reload: {mistake}");
         }
         let Some(config) = config else {
-            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+            self.host_status.note_failed_reload();
             tracing::error!(
                 mistakes = mistakes.len(),
                 hint = "`wasmhost config check` shows all mistakes",
@@ -132,7 +134,7 @@ impl<B: Backend> Primary<B> {
         };
         if !mistakes.is_empty() {
             // Its other apps are served as the file has them.
-            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+            self.host_status.note_failed_reload();
         }
         self.reload.held = number;
         self.watched_files.follow(&config);
@@ -152,7 +154,7 @@ impl<B: Backend> Primary<B> {
         }
         // Before any connection comes to a new address.
         if let Err(error) = self.follow_listeners(&config.listeners, tls) {
-            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+            self.host_status.note_failed_reload();
             tracing::error!("reload: the addresses go on as they were: {error}");
             return;
         }
@@ -256,7 +258,7 @@ impl<B: Backend> Primary<B> {
 
     /// An app wants more than the host's processes were confined to at their start.
     fn bar(&mut self, id: AppId, app: &App, what: &str) {
-        self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+        self.host_status.note_failed_reload();
         let error = LoadError {
             file: app.component.display().to_string(),
             reason: format!("it wants {what}"),
@@ -376,8 +378,12 @@ impl<B: Backend> Primary<B> {
     pub(super) fn grant_kept(&self) {
         let apps = self.apps.book.iter().flat_map(|(_, record)| [record.app(), record.latest()]);
         let (apps, kept): (Vec<Arc<App>>, _) = (apps.cloned().collect(), self.kept.clone());
-        let counts = self.host_status.host;
-        tokio::task::spawn_local(async move { kept.grant_only(apps, counts).await });
+        let host_status = Arc::clone(&self.host_status);
+        tokio::task::spawn_local(async move {
+            if !kept.grant_only(apps).await {
+                host_status.note_failed_reload();
+            }
+        });
     }
 
     /// Notes which apps have been loaded for the last reading.

@@ -15,13 +15,18 @@ use super::scheduling::{AskedRun, EndedRun, Scheduling};
 use super::state::Primary;
 use crate::backend::Backend;
 use crate::schedules::{LastRun, Moment, Step};
+use crate::shutdown::Phase;
 
 /// How long a host that stops waits to hear of runs whose workers have ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 impl<B: Backend> Primary<B> {
-    /// The apps have changed, or are there for the first time.
+    /// The apps have changed, or are there for the first time. Before the host serves, no schedule begins: another host may still
+    /// run them, and has what was kept of them.
     pub(super) fn follow_schedules(&mut self) {
+        if self.host_status.phase() != Phase::Running {
+            return;
+        }
         let apps = self.apps.book.iter().map(|(id, record)| (id, &**record.app()));
         let Scheduling { schedules, file, .. } = &mut self.scheduling;
         let dealt_with = |app: &str, schedule: &ScheduleSettings| file.as_ref()?.of(app, &schedule.name);
@@ -52,8 +57,8 @@ impl<B: Backend> Primary<B> {
         self.keep_schedules();
     }
 
-    /// A run has ended.
-    pub(super) fn on_run_ended(&mut self, ended: EndedRun) {
+    /// A run has ended. `draining`: no worker takes another one.
+    pub(super) fn on_run_ended(&mut self, ended: EndedRun, draining: bool) {
         let EndedRun { request, end, took } = ended;
         let (app, schedule, outcome) = (&*self.name_of(request.app), &*request.name, end.outcome.name());
         let elapsed_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -67,10 +72,13 @@ impl<B: Backend> Primary<B> {
             // Who asked may have left.
             let _ = asked.send(Ok(LastRun { due: request.due, took, end: end.clone() }));
         }
-        let next = self.scheduling.schedules.ended(&request, end, took);
+        // (While a new host begins, it has the file: what waits there is caught up by that one.)
+        let may_begin = !draining && !self.upgrades.rests();
+        let next = self.scheduling.schedules.ended(&request, end, took, may_begin);
         self.show(request.app);
         if let Some(step) = next {
             self.take_step(step);
+            self.keep_schedules();
         }
     }
 
@@ -95,8 +103,12 @@ impl<B: Backend> Primary<B> {
     pub(super) async fn end_runs(&mut self, heard: &mut mpsc::Receiver<EndedRun>) {
         let deadline = tokio::time::Instant::now() + LAST_WORDS;
         while self.scheduling.schedules.is_running() {
-            let Ok(Some(ended)) = tokio::time::timeout_at(deadline, heard.recv()).await else { return };
-            self.on_run_ended(ended);
+            let Ok(Some(ended)) = tokio::time::timeout_at(deadline, heard.recv()).await else { break };
+            self.on_run_ended(ended, true);
+        }
+        self.keep_schedules();
+        for step in self.scheduling.schedules.give_up_waiting() {
+            self.take_step(step);
         }
     }
 

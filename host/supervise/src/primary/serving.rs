@@ -237,7 +237,7 @@ impl<B: Backend> Primary<B> {
         let name = self.name_of(id);
         let hint = &error.hint;
         if failed.is_reload {
-            self.host_status.host.failed_reloads.fetch_add(1, Relaxed);
+            self.host_status.note_failed_reload();
         }
         match (failed.is_reload, failed.keeps_old) {
             // `wasmhost dev` tells of it in its own way.

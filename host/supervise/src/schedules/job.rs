@@ -17,7 +17,7 @@ pub(super) struct ScheduleRuns {
     times: CronTimes,
     /// The time that is due next, and when its run begins: later by chance. None: there is none.
     next: Option<(SystemTime, SystemTime)>,
-    /// All times up to this one were run or left out.
+    /// All times up to this one were run or left out, or wait.
     pub(super) dealt_with: SystemTime,
     running: usize,
     /// The time whose run waits for the end of the one before.
@@ -157,8 +157,25 @@ impl ScheduleRuns {
         ScheduledRequest { app, name, cron, path, due }
     }
 
-    /// A run has ended. The time whose run begins now, if one waits.
-    pub(super) fn ended(&mut self, request: &ScheduledRequest, end: RunEnd, took: Duration) -> Option<SystemTime> {
+    /// The time whose run waits, now that it may begin.
+    pub(super) fn take_waiting(&mut self) -> Option<SystemTime> {
+        self.waiting.take_if(|_| self.running == 0)
+    }
+
+    /// The time whose run waits, which this host does not begin any more. None: there is none, or another host catches up on it.
+    pub(super) fn give_up_waiting(&mut self) -> Option<SystemTime> {
+        let catches_up = self.catches_up();
+        self.waiting.take().filter(|_| !catches_up)
+    }
+
+    /// Up to when no time is to be run any more. (Times are whole seconds.)
+    pub(super) fn done_with(&self) -> SystemTime {
+        let before = |due: SystemTime| due.checked_sub(Duration::from_millis(1));
+        self.waiting.and_then(before).unwrap_or(self.dealt_with)
+    }
+
+    /// A run has ended.
+    pub(super) fn ended(&mut self, request: &ScheduledRequest, end: RunEnd, took: Duration) {
         self.running = self.running.saturating_sub(1);
         self.runs += 1;
         match end.outcome {
@@ -167,7 +184,6 @@ impl ScheduleRuns {
             RunOutcome::Failed | RunOutcome::Refused | RunOutcome::Lost => self.failures += 1,
         }
         self.last = Some(LastRun { due: request.due, took, end });
-        self.waiting.take_if(|_| self.running == 0)
     }
 
     pub(super) fn row(&self) -> ScheduleRow {

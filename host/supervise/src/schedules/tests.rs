@@ -66,6 +66,10 @@ impl Host {
     }
 
     fn ends(&mut self, outcome: RunOutcome) -> Option<String> {
+        self.ends_when(outcome, true)
+    }
+
+    fn ends_when(&mut self, outcome: RunOutcome, may_begin: bool) -> Option<String> {
         let request = ScheduledRequest {
             app: APP,
             name: "job".to_owned(),
@@ -74,7 +78,7 @@ impl Host {
             due: start(),
         };
         let end = RunEnd { outcome, status: Some(200), detail: None };
-        self.schedules.ended(&request, end, MINUTE).map(|step| shown(&step))
+        self.schedules.ended(&request, end, MINUTE, may_begin).map(|step| shown(&step))
     }
 
     fn row(&self) -> ScheduleRow {
@@ -107,6 +111,34 @@ fn a_schedule_is_due_once_at_each_of_its_times() {
     assert_eq!((row.runs, row.faults, row.failures, row.left_out, row.running), (2, 1, 0, 0, 0));
     assert_eq!(row.last.map(|last| (last.took, last.end.outcome)), Some((MINUTE, RunOutcome::Fault)));
     assert_eq!(row.next, Some(start() + 15 * MINUTE));
+}
+
+#[test]
+fn what_waits_when_no_run_may_begin_is_begun_later_or_caught_up_by_the_next_host() {
+    let queue = |catch_up| {
+        let mut host = Host::with(schedule("* * * * *", |schedule| {
+            (schedule.overlap, schedule.catch_up) = (Overlap::Queue, catch_up);
+        }));
+        assert_eq!(host.after(MINUTE), ["run 1"]);
+        assert_eq!(host.after(MINUTE), [""; 0]);
+        assert_eq!(host.ends_when(RunOutcome::Done, false), None);
+        host
+    };
+    // The host goes on all the same.
+    let mut host = queue(CatchUp::None);
+    assert_eq!(host.looked_at(), ["run 2"]);
+    assert_eq!(host.ends(RunOutcome::Done), None);
+    // It ends.
+    let mut host = queue(CatchUp::None);
+    let given_up: Vec<_> = host.schedules.give_up_waiting().iter().map(shown).collect();
+    assert_eq!((given_up, host.row().left_out), (vec!["left out 1 the host stops".to_owned()], 1));
+    let mut host = queue(CatchUp::Last);
+    let seen = host.schedules.dealt_with().next().map(|(_, _, seen)| seen);
+    assert_eq!(host.schedules.give_up_waiting(), []);
+    let mut next = Host::with(schedule("* * * * *", |_| ()));
+    (next.schedules, next.now) = (Schedules::default(), host.now);
+    next.follow(&[schedule("* * * * *", |schedule| schedule.catch_up = CatchUp::Last)], seen);
+    assert_eq!(next.looked_at(), ["run 2"]);
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(crate) struct StartText {
     cgroup: String,
     /// A service manager has started it.
     is_service: bool,
+    /// It hears nothing from the host, so that it does not learn of another main process.
+    is_untold: bool,
 }
 
 impl StartedWith {
@@ -58,7 +60,10 @@ impl StartedWith {
         let has = |name: &str| env::var_os(name).is_some();
         let (listens, watched) = (is_own("LISTEN_PID"), !has("WATCHDOG_PID") || is_own("WATCHDOG_PID"));
         variables.retain(|(name, _)| is_kept(name, listens, watched));
-        let text = StartText { arguments, directory, variables, is_service: has("NOTIFY_SOCKET"), ..StartText::here() };
+        // (systemd.exec(5): the process that it has executed for the unit.)
+        let is_untold = !has("NOTIFY_SOCKET") && env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own);
+        let is_service = has("NOTIFY_SOCKET") || is_untold;
+        let text = StartText { arguments, directory, variables, is_service, is_untold, ..StartText::here() };
         Some(Self { text, program: File::open("/proc/self/exe").ok()? })
     }
 
@@ -102,6 +107,7 @@ impl StartText {
             namespaces: NAMESPACES.iter().filter_map(namespace).collect(),
             cgroup: std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
             is_service: false,
+            is_untold: false,
         }
     }
 
@@ -116,10 +122,16 @@ impl StartText {
 
     /// Why a process that `here` starts would not be where this host is, and what to do; none: it would be.
     pub(crate) fn differs_from(&self, here: &Self) -> Option<(String, &'static str)> {
-        if let Some((what, hint)) = here.is_of_other_user((self.uid, self.gid)) {
-            return Some((what, if self.is_service { OF_SERVICE } else { hint }));
+        let is_service = self.is_service || is_of_service(&self.cgroup);
+        if self.is_untold {
+            let what =
+                "it is the main process of a service, and systemd does not hear from it that another one is".to_owned();
+            return Some((what, "have `Type=notify` in its unit (docs/DEPLOY.md), and restart it once"));
         }
-        if self.is_service {
+        if let Some((what, hint)) = here.is_of_other_user((self.uid, self.gid)) {
+            return Some((what, if is_service { OF_SERVICE } else { hint }));
+        }
+        if is_service {
             // (systemd makes each process of a service a mount namespace of its own.)
             let is_outside = self.cgroup != here.cgroup;
             return is_outside
@@ -130,6 +142,12 @@ impl StartText {
         let what = format!("it is in other namespaces ({kind}) than this command");
         Some((what, "run the command where the host was started, such as in its container"))
     }
+}
+
+/// Whether systemd keeps the process of this cgroup for a service (of whatever `Type=`): when that has no process any more, it ends, and
+/// a process elsewhere is not its own. Pure.
+fn is_of_service(cgroup: &str) -> bool {
+    cgroup.lines().filter_map(|line| line.rsplit('/').next()).any(|last| last.ends_with(".service"))
 }
 
 const OF_SERVICE: &str = "have the service run the command: `ExecReload=/usr/local/bin/wasmhost upgrade` in its unit, then `systemctl reload` (docs/DEPLOY.md)";
@@ -164,9 +182,20 @@ mod tests {
         assert!(other.differs_from(&here).is_some_and(|(what, _)| what.contains("(pid)")));
         let silent = StartText { namespaces: BTreeMap::new(), ..StartText::here() };
         assert!(silent.differs_from(&here).is_some(), "what is not said is not the same");
-        let other = |is_service| StartText { cgroup: "0::/x.service\n".to_owned(), is_service, ..StartText::here() };
-        assert_eq!(other(false).differs_from(&here), None);
-        assert!(other(true).differs_from(&here).is_some_and(|(_, hint)| hint.contains("ExecReload")));
+        let other = |cgroup: &str, is_service| {
+            let other = StartText { cgroup: format!("0::{cgroup}\n"), is_service, ..StartText::here() };
+            other.differs_from(&here)
+        };
+        for cgroup in ["/user.slice/run-1.scope", "/x.service/of-a-container", "/"] {
+            assert_eq!(other(cgroup, false), None, "{cgroup}");
+        }
+        // Of a service that tells nothing (`Type=simple`), too.
+        for (cgroup, is_service) in [("/system.slice/x.service", false), ("/x.service", true), ("/x", true)] {
+            let hint = other(cgroup, is_service);
+            assert!(hint.is_some_and(|(_, hint)| hint.contains("ExecReload")), "{cgroup}");
+        }
+        let untold = StartText { is_service: true, is_untold: true, ..StartText::here() };
+        assert!(untold.differs_from(&here).is_some_and(|(_, hint)| hint.contains("Type=notify")));
         let mut inside = StartText { is_service: true, ..StartText::here() };
         inside.namespaces.insert("mnt".to_owned(), "mnt:[1]".to_owned());
         assert_eq!(inside.differs_from(&here), None);

@@ -290,7 +290,7 @@ function summary(event) {
 const timeOf = (event) => new Date(event.time);
 
 function takeEvent(event) {
-  // A host that was started anew counts from 1.
+  // Numbers grow from one host to the next; these are of a host whose clock was set back.
   if (event.id <= lastId) { events = []; $('events').replaceChildren(); $('strip').replaceChildren(); }
   lastId = event.id;
   const kind = kindOf(event);
@@ -306,7 +306,11 @@ function takeEvent(event) {
   item.hidden = hidden.has(kind);
   $('events').prepend(item);
   $('strip').append(mark);
-  if (events.length > EVENTS_KEPT) events.shift().item.remove();
+  if (events.length > EVENTS_KEPT) {
+    const { item: oldest, mark: itsMark } = events.shift();
+    oldest.remove();
+    itsMark.remove();
+  }
   scheduleMarks();
 }
 
