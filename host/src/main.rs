@@ -8,8 +8,6 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::process::ExitCode;
 
-use tracing::level_filters::LevelFilter;
-
 use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
 use wasmhost_base::{descriptor_table, heap};
@@ -18,7 +16,7 @@ use wasmhost_config::cli::{
     Parsed, PsArgs, ReplayArgs, ServeArgs, TopArgs, UpgradeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
-    Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
+    Capabilities, Config, LogChoice, LogForm, Machine, Mistake, build, build_for_development, machine,
 };
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost_sandbox::{capabilities, look_up};
@@ -74,6 +72,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Promote(args)), .. } => of_host(revisions::promote(&args)),
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
+            Cli { command: Some(Command::LogLevel(args)), .. } => of_host(hosts::log_level(&args)),
             Cli { command: Some(Command::Upgrade(args)), .. } => run_upgrade(&args),
             Cli { command: Some(Command::Drain(args)), .. } => of_host(hosts::drain(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
@@ -199,14 +198,7 @@ fn log_settings(choice: LogChoice, auto: LogFormat) -> LogSettings {
         LogForm::Text => LogFormat::Text,
         LogForm::Json => LogFormat::Json,
     };
-    let level = match choice.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    LogSettings { format, level }
+    LogSettings { format, level: choice.level.into() }
 }
 
 fn run_config(command: &ConfigCommand) -> ExitCode {

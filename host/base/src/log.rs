@@ -6,6 +6,7 @@ pub mod access;
 mod destination;
 mod develop;
 mod events;
+mod present;
 mod queue;
 mod settings;
 mod targets;
@@ -14,13 +15,15 @@ mod terminal;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tracing::level_filters::LevelFilter;
+pub use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use self::destination::LogDestination;
 pub use self::events::EVENTS;
+pub use self::present::{LogNow, level_name, now, show};
 use self::queue::LogQueue;
 pub use self::queue::{count_lost_in, lost_lines};
 pub use self::settings::{LogFormat, LogSettings, automatic};
@@ -85,7 +88,7 @@ impl Write for LogLine<'_> {
 /// A log that keeps its lines, until it is begun.
 pub struct EarlyLog {
     lines: LogLines,
-    /// The form of the access log, where it is written at all, and whether in colours.
+    /// The form of the access log, where its lines are no events, and whether in colours.
     access: Option<(LogFormat, bool)>,
 }
 
@@ -132,25 +135,27 @@ pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     let early_lines = LogLines::default();
     let colours = has_colours();
     let lines = tracing_subscriber::fmt::layer().with_writer(early_lines.clone());
+    let targets: fn(LevelFilter) -> Targets = match format {
+        LogFormat::Develop | LogFormat::DevelopApps => develop::targets,
+        LogFormat::Terminal => terminal::targets,
+        LogFormat::Text | LogFormat::Json => targets::usual,
+    };
+    let targets = present::begin(level, targets);
     let outcome = match format {
         LogFormat::Develop | LogFormat::DevelopApps => {
-            let targets = develop::targets(level);
             let names_apps = format == LogFormat::DevelopApps;
             let lines = lines.with_ansi(colours).event_format(develop::Develop { names_apps });
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Terminal => {
-            let targets = terminal::targets(level);
             let lines = lines.with_ansi(colours).event_format(terminal::Terminal::default());
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Text => {
-            let targets = targets::usual(level);
             let lines = lines.with_ansi(colours).compact().with_target(false);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Json => {
-            let targets = targets::usual(level);
             let lines = lines.json().flatten_event(true);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
@@ -174,6 +179,5 @@ pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     }));
     // In development they are events, which have a form of their own there.
     let is_development = matches!(format, LogFormat::Develop | LogFormat::DevelopApps);
-    let has_access_lines = level >= LevelFilter::INFO && !is_development;
-    EarlyLog { lines: early_lines, access: has_access_lines.then_some((format, colours)) }
+    EarlyLog { lines: early_lines, access: (!is_development).then_some((format, colours)) }
 }

@@ -19,8 +19,8 @@ mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
-    DrainArgs, EventsArgs, HostArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScaleArgs,
-    ScheduleArgs, ScheduleCommand, StopArgs, TopArgs, UpgradeArgs,
+    DrainArgs, EventsArgs, HostArgs, LogLevelArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs,
+    RollbackArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs, TopArgs, UpgradeArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use project::{BuildArgs, ComponentizeArgs, NewArgs, WitArgs};
@@ -106,6 +106,8 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Restart(RestartArgs),
     /// Change the number of workers of a host that runs.
     Scale(ScaleArgs),
+    /// Show or change the level of the log of a host that runs.
+    LogLevel(LogLevelArgs),
     /// Have a host that runs tell balancers to send it no more requests, while it goes on serving.
     Drain(DrainArgs),
     /// Replace a host that runs by a new process, such as of a new version of wasmhost, without refusing a connection.

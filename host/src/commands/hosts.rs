@@ -1,5 +1,5 @@
 //! Commands for hosts that run, besides `top`, `events`, `logs` and those of `revisions`: `ps`, `status`, `restart`, `scale`,
-//! `drain`, `stop`, `schedule`. They find hosts by their control sockets.
+//! `log-level`, `drain`, `stop`, `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::plain::plain;
 use wasmhost_config::cli::{
-    DrainArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    DrainArgs, HostArgs, LogLevelArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
 };
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
@@ -349,6 +349,32 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
         _ => "as before".to_owned(),
     };
     Ok(HostShown { text: format!("{}: {} workers, {change}\n", host.name, outcome["workers"]), failed: false })
+}
+
+/// `wasmhost log-level`.
+///
+/// # Errors
+/// When there is no such host, or it gives no answer.
+pub(crate) fn log_level(args: &LogLevelArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.as_deref())?;
+    let answer = match &args.level {
+        Some(level) => ask(&host, Method::POST, &format!("/log-level/{level}"), PATIENCE)?,
+        None => ask(&host, Method::GET, "/log-level", PATIENCE)?,
+    };
+    if answer.status != StatusCode::OK {
+        return Err(refused(&answer));
+    }
+    let outcome = json(&answer)?;
+    if args.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let level = text_of(&outcome, "level");
+    let text = match outcome["before"].as_str() {
+        Some(before) if before == level => format!("{}: the level of the log is {level}, as before\n", host.name),
+        Some(before) => format!("{}: the level of the log is {level}, and was {}\n", host.name, plain(before)),
+        None => format!("{level}\n"),
+    };
+    Ok(HostShown { text, failed: false })
 }
 
 /// Whether a text may be the name of an app, a group or a schedule.

@@ -28,8 +28,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
+use wasmhost_base::log;
 use wasmhost_base::panics::guarded;
 use wasmhost_base::throttle::Throttles;
+use wasmhost_config::LogLevel;
 use wasmhost_serve::listener::{AcceptPause, Address, Listener};
 use wasmhost_serve::metrics::AdminRefusal;
 use wasmhost_serve::worker::Peer;
@@ -88,6 +90,8 @@ pub(crate) enum AdminCommand {
     Restart(Option<u16>),
     /// To have so many workers, of this group or of those that take connections.
     Scale(u16, Option<String>),
+    /// To have the log show this level, and all above.
+    LogLevel(LogLevel),
     /// To say that it is not ready, or as it is again.
     Drain {
         /// As it is again.
@@ -173,6 +177,10 @@ impl Answerer {
                 Ok(workers) => AdminCommand::Scale(workers, Some((*group).to_owned())),
                 Err(_) => return nothing(),
             },
+            (RouteAsks::SetLogLevel, [level]) => match LogLevel::named(level) {
+                Ok(level) => AdminCommand::LogLevel(level),
+                Err(must) => return page(StatusCode::CONFLICT, "text/plain", format!("the level {must}\n")),
+            },
             (RouteAsks::Drain | RouteAsks::UndoDrain, _) => {
                 AdminCommand::Drain { is_undone: asks == RouteAsks::UndoDrain }
             }
@@ -245,6 +253,10 @@ impl Answerer {
                 }
                 answer
             }
+            RouteAsks::LogLevel => {
+                let shown = format!("{{\"level\":\"{}\"}}\n", log::level_name(log::now().level));
+                page(StatusCode::OK, "application/json", shown)
+            }
             RouteAsks::OpenApi => page(StatusCode::OK, "application/json", openapi::render()),
             RouteAsks::Page
             | RouteAsks::PageFile
@@ -258,6 +270,7 @@ impl Answerer {
             | RouteAsks::Restart
             | RouteAsks::RestartWorker
             | RouteAsks::Scale
+            | RouteAsks::SetLogLevel
             | RouteAsks::ScaleGroup
             | RouteAsks::Drain
             | RouteAsks::UndoDrain

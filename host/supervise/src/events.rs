@@ -97,6 +97,8 @@ pub(crate) enum HostEvent {
     Promote { app: String, revision: u64 },
     /// A reload is `begun`, `done`, or `failed`, whole or in part.
     Reload { state: &'static str },
+    /// The log shows this from now on: its lowest level, and whether it has a line for each request.
+    Log { level: &'static str, access_log: bool },
     /// A certificate is served from now on. `not_after`: its end, in seconds since 1970.
     Certificate { names: Vec<String>, not_after: i64 },
 }

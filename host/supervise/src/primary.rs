@@ -18,6 +18,7 @@ mod host_listeners;
 mod life;
 mod listeners;
 mod liveness;
+mod logging;
 mod place;
 mod reading;
 mod reload;
@@ -48,7 +49,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use wasmhost_base::log;
+use wasmhost_base::log::{self, LogNow};
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_base::woken::when_woken;
 use wasmhost_config::{Config, WorkerKind};
@@ -137,6 +138,7 @@ async fn run_on<B: Backend>(
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
     let spawner = Arc::clone(&bootstrap.spawner);
     let config = Arc::new(bootstrap.config.clone());
+    log::show(LogNow { access: config.access_log, ..log::now() });
     tell_start(&config);
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
@@ -223,7 +225,7 @@ async fn run_on<B: Backend>(
     let acceptors = Acceptors::new(doors.collect());
     let divisions = make_divisions(groups, &places, (&backend, &apps), &config, &admission)?;
     let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
-    let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers);
+    let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers, log::now());
     let mut primary = Primary {
         backend,
         apps,
@@ -501,6 +503,7 @@ impl<B: Backend> Primary<B> {
                         rest = Some(Rest::new(self.config.drain_timeout));
                     }
                 }
+                Heard::Command(ControlOrder::LogLevel { level, ended }) => self.change_log_level(level, ended),
                 Heard::Command(ControlOrder::Scale { workers, group, ended }) if announced && !draining => {
                     self.scale_for(workers, group.as_deref(), ended);
                 }

@@ -1,9 +1,12 @@
 //! What can be typed for hosts that run: `ps`, `status`, `top`, `events`, `logs`, `reload`, `rollback`, `promote`, `restart`, `scale`,
-//! `drain`, `upgrade`, `stop`, `schedule`.
+//! `log-level`, `drain`, `upgrade`, `stop`, `schedule`.
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+
+use crate::LogLevel;
 
 /// Flags of `wasmhost ps`.
 #[derive(Debug, Args)]
@@ -166,6 +169,24 @@ pub struct ScaleArgs {
     /// Those of this group, not those that take connections.
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
+}
+
+/// Flags of `wasmhost log-level`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a level, it prints the one that holds. Another one holds for all workers of the host, also for those that start later, until a \
+reload finds a level in wasmhost.toml that it did not have before, or until the host ends.
+Exit codes: 0 done, 1 there is no such host, or it did not answer; 2 wrong usage.")]
+pub struct LogLevelArgs {
+    /// The lowest level that the log shows from now on.
+    #[arg(value_name = "LEVEL", value_parser = PossibleValuesParser::new(LogLevel::names()))]
+    pub level: Option<String>,
+    /// The host's name, as `wasmhost ps` shows it, or the path of its control socket [default: the only one that runs].
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `wasmhost drain`.

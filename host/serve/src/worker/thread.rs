@@ -340,9 +340,7 @@ fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     spawn(Box::pin(answer_calls(Rc::clone(worker))));
     let tended = Rc::clone(worker);
     spawn(Box::pin(async move { tended.connections.tend().await }));
-    if worker.config.access_log {
-        spawn(Box::pin(access::hand_over_in_time()));
-    }
+    spawn(Box::pin(access::hand_over_in_time()));
 }
 
 /// The connections of a worker.

@@ -10,6 +10,9 @@ use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::log::level_name;
+use wasmhost_config::LogLevel;
+
 use super::ControlOrder;
 use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page, switch_to};
 use crate::host_status::HostStatus;
@@ -64,6 +67,7 @@ impl Commands for Control {
             AdminCommand::Promote(app) => Box::pin(promote(orders, app)),
             AdminCommand::Restart(worker) => Box::pin(restart(orders, worker)),
             AdminCommand::Scale(workers, group) => Box::pin(scale(orders, (workers, group), Arc::clone(host_status))),
+            AdminCommand::LogLevel(level) => Box::pin(log_level(orders, level)),
             AdminCommand::Drain { is_undone } => {
                 host_status.set_withdrawn(!is_undone);
                 let ready = host_status.is_ready();
@@ -171,6 +175,28 @@ async fn scale(
             json(StatusCode::OK, &ScaleOutcome { before, workers, started, ended })
         }
         Ok(Err(reason)) => refused(reason),
+        Err(_) => stopping(),
+    }
+}
+
+/// What came of a change of the log's level.
+#[derive(Serialize)]
+struct LogLevelOutcome {
+    before: &'static str,
+    level: &'static str,
+}
+
+/// Has the logs show another level.
+async fn log_level(orders: mpsc::Sender<ControlOrder>, level: LogLevel) -> AdminAnswer {
+    let (level, (ended, hears)) = (level.into(), oneshot::channel());
+    if orders.send(ControlOrder::LogLevel { level, ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(before) => {
+            let (before, level) = (level_name(before), level_name(level));
+            json(StatusCode::OK, &LogLevelOutcome { before, level })
+        }
         Err(_) => stopping(),
     }
 }

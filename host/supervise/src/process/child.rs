@@ -83,7 +83,8 @@ pub fn run() -> Result<bool, WorkerProcessError> {
     })?;
     let cage = Cage::worker(&confined_by, capabilities());
     match first {
-        Some((wire, ToWorker::Load { missing }, mut descriptors)) => {
+        Some((wire, ToWorker::Load { missing, log: shown }, mut descriptors)) => {
+            log::show(shown);
             let app = app_to_load(&directories, &mut descriptors)?;
             let component = descriptors.take(Descriptor::Component)?.into();
             // Which starts a compiler. No guest code runs yet.
@@ -94,9 +95,10 @@ pub fn run() -> Result<bool, WorkerProcessError> {
         }
         Some((
             wire,
-            ToWorker::Start { id, group, authority, listeners, own_listeners, share, missing, first },
+            ToWorker::Start { id, group, authority, listeners, own_listeners, share, missing, log: shown, first },
             descriptors,
         )) => {
+            log::show(shown);
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
@@ -356,6 +358,7 @@ impl Attendance {
                         self.hand_on(&inbox, (peer, listener), counts, descriptors);
                     }
                     Ok(Some((ToWorker::Listeners(rows), descriptors))) => self.take_listeners(&rows, descriptors, &orders),
+                    Ok(Some((ToWorker::Log(shown), _))) => log::show(shown),
                     Ok(Some((ToWorker::Table, descriptors))) => {
                         if let Err(error) = self.take_table(descriptors, &orders, &mut linker) {
                             self.retire(&orders, &format!("it cannot take the table of apps: {error}"), &mut deadline);
