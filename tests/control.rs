@@ -50,7 +50,7 @@ fn hosts_are_found_by_name_asked_and_stopped() -> TestResult {
         }
         let shown = runtime.ask(&["ps"]).stdout;
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0], ["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"]);
+        assert_eq!(lines[0], ["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "RSS", "UPTIME"]);
         let (pid_one, pid_two) = (one.pid().to_string(), two.pid().to_string());
         assert_eq!(lines[1][..7], ["faults", pid_two.as_str(), "running", "2", "1", "7", "2"], "{shown}");
         assert_eq!(lines[2][..7], ["hello", pid_one.as_str(), "running", "2", "1", "3", "0"], "{shown}");

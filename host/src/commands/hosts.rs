@@ -11,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 
 use super::plain::plain;
+use super::top::bytes;
 use wasmhost_config::cli::{
     DrainArgs, HostArgs, LogLevelArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
 };
@@ -177,6 +178,11 @@ fn sum(rows: &[Value], field: &str) -> u64 {
     rows.iter().map(|row| count(row, field)).sum()
 }
 
+/// Memory in RAM; none is known of a thread.
+fn ram(resident: u64) -> String {
+    if resident > 0 { bytes(resident) } else { "-".to_owned() }
+}
+
 /// `3d 4h`, `5m 2s`.
 fn uptime(status: &Value) -> String {
     let seconds = Duration::from_secs(status["uptime_seconds"].as_f64().unwrap_or(0.0) as u64);
@@ -219,7 +225,7 @@ pub(crate) fn ps(args: &PsArgs) -> HostsShown {
     if running.is_empty() {
         return HostsShown { text: "no host runs\n".to_owned(), silent };
     }
-    let mut rows = vec![row(["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"])];
+    let mut rows = vec![row(["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "RSS", "UPTIME"])];
     for RunningHost { host, status } in &running {
         let workers = list_of(status, "workers");
         rows.push(vec![
@@ -230,6 +236,7 @@ pub(crate) fn ps(args: &PsArgs) -> HostsShown {
             list_of(status, "apps").len().to_string(),
             sum(workers, "requests").to_string(),
             sum(workers, "faults").to_string(),
+            ram(count(status, "resident_bytes") + sum(workers, "resident_bytes")),
             uptime(status),
         ]);
     }
@@ -252,7 +259,7 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
         rows.push(["name", "state", "wasi", "isolation", "error"].map(|field| text_of(app, field)).to_vec());
     }
     text.push_str(&table(&rows));
-    let mut rows = vec![row(["WORKER", "STATE", "REQUESTS", "IN FLIGHT", "INSTANCES", "FAULTS"])];
+    let mut rows = vec![row(["WORKER", "STATE", "REQUESTS", "IN FLIGHT", "INSTANCES", "FAULTS", "MEMORY", "RSS"])];
     for worker in list_of(&status, "workers") {
         let number = |field: &str| count(worker, field).to_string();
         rows.push(vec![
@@ -262,6 +269,8 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
             number("in_flight"),
             number("instances"),
             number("faults"),
+            bytes(count(worker, "memory_bytes")),
+            ram(count(worker, "resident_bytes")),
         ]);
     }
     text.push('\n');
@@ -333,22 +342,32 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
     if let Some(group) = group.filter(|group| !is_name(group)) {
         return Err(HostCommandError::Strange(format!("there is no group `{}`", plain(group))));
     }
-    let path = format!("/scale/{}{}", args.workers, group.map(|group| format!("/{group}")).unwrap_or_default());
-    let answer = ask(&host, Method::POST, &path, RESTART_PATIENCE)?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    let outcome = json(&answer)?;
+    let outcome = scale_of(&host, args.workers, group)?;
     if args.host.json {
         return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
     }
-    let numbers = |field| list_of(&outcome, field).iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
+    Ok(HostShown { text: format!("{}: {}\n", host.name, scale_told(&outcome)), failed: false })
+}
+
+/// Has a host have so many workers, and waits until the last new one listens, or the last one that leaves has ended.
+pub(super) fn scale_of(host: &FoundHost, workers: u16, group: Option<&str>) -> Result<Value, HostCommandError> {
+    let path = format!("/scale/{workers}{}", group.map(|group| format!("/{group}")).unwrap_or_default());
+    let answer = ask(host, Method::POST, &path, RESTART_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(refused(&answer));
+    }
+    json(&answer)
+}
+
+/// What came of it, in words.
+pub(super) fn scale_told(outcome: &Value) -> String {
+    let numbers = |field| list_of(outcome, field).iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
     let change = match (numbers("started"), numbers("ended")) {
         (started, _) if !started.is_empty() => format!("started {started}"),
         (_, ended) if !ended.is_empty() => format!("ended {ended}"),
         _ => "as before".to_owned(),
     };
-    Ok(HostShown { text: format!("{}: {} workers, {change}\n", host.name, outcome["workers"]), failed: false })
+    format!("{} workers, {change}", outcome["workers"])
 }
 
 /// `wasmhost log-level`.

@@ -47,8 +47,8 @@ pub struct TopArgs {
 }
 
 const TOP_KEYS: &str = "\
-Keys: Tab next table, arrows select, < > column to sort by, i other way round, / filter, r reload, x restart, space pause,
-Enter details, h help, q end.
+Keys: Tab next table, arrows select, < > column to sort by, i other way round, / filter, r reload, x restart, + and - one
+worker more or less, space pause, Enter details, h help, q end.
 Without colours: NO_COLOR=1. Exit codes: 0 ended by a key or a signal, 1 there is no such host, it did not answer, or it is gone; \
 2 wrong usage.";
 

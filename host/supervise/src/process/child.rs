@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::backoff::Backoff;
 use wasmhost_base::log::{self, EarlyLog, LogGuard};
+use wasmhost_base::resident;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
@@ -67,6 +68,7 @@ pub enum WorkerProcessError {
 /// When it was not started by a primary, or the system refuses something.
 pub fn run() -> Result<bool, WorkerProcessError> {
     let Some(mut inherited) = inherit()? else { return Ok(false) };
+    resident::prepare();
     let line = inherited.line()?;
     let (confined_by, directories) = (inherited.confined_by(), inherited.reach.dirs);
     let Settings { config, log } = inherited.settings;
@@ -240,6 +242,7 @@ fn prepare(
     let mut take = |what| descriptors.take(what).map_err(text);
     let own = scoreboard::opened::<Scoreboard>(&take(Descriptor::Scoreboard)?).map_err(text)?;
     log::count_lost_in(&own.metrics.log_lines_lost);
+    own.metrics.show_resident();
     let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
     let (services, lines) = host_services(&mut descriptors).map_err(text)?;
@@ -518,6 +521,7 @@ impl Attendance {
 
     fn give_sign(&self) {
         self.scoreboard.beats.store(self.scoreboard.beats.load(Relaxed).wrapping_add(1), Relaxed);
+        self.scoreboard.metrics.show_resident();
     }
 
     /// There is no descriptor for what stands first in the line. It stays there, and the primary gives no more to this
