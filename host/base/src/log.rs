@@ -8,6 +8,7 @@ mod develop;
 mod events;
 mod present;
 mod queue;
+mod recent;
 mod settings;
 mod targets;
 mod terminal;
@@ -26,6 +27,7 @@ pub use self::events::EVENTS;
 pub use self::present::{LogNow, level_name, now, show};
 use self::queue::LogQueue;
 pub use self::queue::{count_lost_in, lost_lines};
+pub use self::recent::{RecentLine, RecentLines, keep_lines_in, recent_lines};
 pub use self::settings::{LogFormat, LogSettings, automatic};
 pub use self::targets::{DETAILS, DEV, LISTENING, START};
 
@@ -104,7 +106,7 @@ impl EarlyLog {
             let _ = queue.write_all(&early);
         }
         if let Some((format, colours)) = self.access {
-            access::start(access::Sink { queue: queue.clone(), format, colours });
+            access::start(access::Sink { queue: queue.unkept(), format, colours });
         }
         let begun = way.queue.set(queue.clone()).is_ok();
         debug_assert!(begun, "a log is begun once");

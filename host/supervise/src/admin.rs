@@ -3,6 +3,7 @@
 
 mod answers;
 mod dashboard;
+mod event_details;
 mod event_stream;
 mod figures;
 mod gate;
@@ -191,6 +192,9 @@ impl Answerer {
             (RouteAsks::Page | RouteAsks::PageFile | RouteAsks::Live | RouteAsks::Plots, _) => {
                 return self.show(asks, &parts, &request, deadline).unwrap_or_else(nothing);
             }
+            (RouteAsks::Event, [event]) => {
+                return event_details::answer(event, &self.host_status).unwrap_or_else(nothing);
+            }
             _ => return self.tell(asks, &request, deadline),
         };
         // No command has a body; one that is sent all the same is read, so that its sender reads the answer.
@@ -258,7 +262,8 @@ impl Answerer {
                 page(StatusCode::OK, "application/json", shown)
             }
             RouteAsks::OpenApi => page(StatusCode::OK, "application/json", openapi::render()),
-            RouteAsks::Page
+            RouteAsks::Event
+            | RouteAsks::Page
             | RouteAsks::PageFile
             | RouteAsks::Live
             | RouteAsks::Plots

@@ -139,7 +139,7 @@ async fn run_on<B: Backend>(
     let spawner = Arc::clone(&bootstrap.spawner);
     let config = Arc::new(bootstrap.config.clone());
     log::show(LogNow { access: config.access_log, ..log::now() });
-    tell_start(&config);
+    logging::tell_start(&config);
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
     service_manager.starts(config.compilation.timeout);
@@ -316,17 +316,6 @@ fn make_divisions<B: Backend>(
         Ok(Division::new(group, (own, config.workers), admission, table))
     };
     groups.into_iter().enumerate().map(division).collect()
-}
-
-fn tell_start(config: &Config) {
-    let (version, workers, worker_kind) = (env!("CARGO_PKG_VERSION"), config.all_workers(), config.worker_kind.name());
-    match &*config.apps {
-        [only] if is_single(config) => {
-            let component = only.component.display();
-            tracing::info!(target: log::START, version, %component, workers, worker_kind, "starting");
-        }
-        apps => tracing::info!(target: log::START, version, apps = apps.len(), workers, worker_kind, "starting"),
-    }
 }
 
 /// Loads the app that is to be loaded first, before there are workers.

@@ -1,4 +1,4 @@
-//! What the logs of the host's processes show, changed while it runs.
+//! What the host says of its start in the log; what the logs of its processes show, changed while it runs.
 
 use tokio::sync::oneshot;
 
@@ -8,6 +8,19 @@ use wasmhost_config::Config;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
 use crate::events::HostEvent;
+use crate::host_status::is_single;
+
+/// Says what starts.
+pub(super) fn tell_start(config: &Config) {
+    let (version, workers, worker_kind) = (env!("CARGO_PKG_VERSION"), config.all_workers(), config.worker_kind.name());
+    match &*config.apps {
+        [only] if is_single(config) => {
+            let component = only.component.display();
+            tracing::info!(target: log::START, version, %component, workers, worker_kind, "starting");
+        }
+        apps => tracing::info!(target: log::START, version, apps = apps.len(), workers, worker_kind, "starting"),
+    }
+}
 
 impl<B: Backend> Primary<B> {
     /// For somebody who waits for the outcome: the lowest level that the logs show is this one. They hear which it was.

@@ -242,6 +242,7 @@ fn prepare(
     let mut take = |what| descriptors.take(what).map_err(text);
     let own = scoreboard::opened::<Scoreboard>(&take(Descriptor::Scoreboard)?).map_err(text)?;
     log::count_lost_in(&own.metrics.log_lines_lost);
+    log::keep_lines_in(&own.lines);
     own.metrics.show_resident();
     let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
