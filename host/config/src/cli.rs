@@ -19,7 +19,7 @@ mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
-    DrainArgs, EventsArgs, HostArgs, LogLevelArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs,
+    AppArgs, DrainArgs, EventsArgs, HostArgs, LogLevelArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs,
     RollbackArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs, TopArgs, UpgradeArgs,
 };
 pub use kv::{KvArgs, KvCommand};

@@ -78,7 +78,7 @@ impl HostCommandError {
         match self {
             Self::None => "start one with `wasmhost app.wasm`; hosts of other users, and those with `--control off`, are not found",
             Self::Unknown(..) | Self::Several(_) => "name one of them; `wasmhost ps` shows what they serve",
-            Self::Control(ControlError::Gone(_)) => "`wasmhost ps` shows the hosts that run",
+            Self::Control(ControlError::Gone(_) | ControlError::Admin(_)) => "`wasmhost ps` shows the hosts that run",
             Self::Control(ControlError::Foreign(_)) => "look who made that socket; it is not asked",
             Self::Control(ControlError::Forbidden(_)) => "run the command as that user, or as root",
             Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
@@ -103,8 +103,8 @@ fn running() -> (Vec<RunningHost>, Vec<HostCommandError>) {
     for host in hosts() {
         match status_of(&host) {
             Ok(status) => running.push(RunningHost { host, status }),
-            // It was killed: the next host of this name removes what it left.
-            Err(HostCommandError::Control(ControlError::Gone(_))) => {}
+            // It was killed: the next host of this name removes what it left. Or it is the admin address of one that is found.
+            Err(HostCommandError::Control(ControlError::Gone(_) | ControlError::Admin(_))) => {}
             Err(error) => silent.push(error),
         }
     }
@@ -144,7 +144,7 @@ pub(super) fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError
     // Only the one that is named: another may hang.
     for host in hosts().into_iter().filter(|host| name == Some(&host.name)) {
         match status_of(&host) {
-            Err(HostCommandError::Control(ControlError::Gone(_))) => {}
+            Err(HostCommandError::Control(ControlError::Gone(_) | ControlError::Admin(_))) => {}
             asked => return asked.map(|status| RunningHost { host, status }),
         }
     }

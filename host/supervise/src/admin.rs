@@ -38,7 +38,7 @@ use wasmhost_serve::metrics::AdminRefusal;
 use wasmhost_serve::worker::Peer;
 use wasmhost_serve::worker::inbox::Accepted;
 
-pub(crate) use self::answers::{AdminAnswer, page, switch_to};
+pub(crate) use self::answers::{ADMIN_ADDRESS, AdminAnswer, page, switch_to};
 use self::dashboard::Dashboard;
 use self::gate::AdminDoor;
 use self::routes::{FoundRoute, RouteAccess, RouteAsks};
@@ -379,6 +379,9 @@ async fn connection(
                 page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
             });
             answers::guard_browsers(&mut answer);
+            if answerer.door != AdminDoor::Control {
+                answer.headers_mut().insert(ADMIN_ADDRESS, HeaderValue::from_static("1"));
+            }
             Ok::<_, Infallible>(answer)
         }
     });

@@ -102,6 +102,14 @@ pub struct ReloadArgs {
     pub app: Option<String>,
 }
 
+/// An app of a host that runs.
+#[derive(Debug, Args)]
+pub struct AppArgs {
+    /// The app [default: the only one].
+    #[arg(long = "app", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
 /// Flags of `wasmhost rollback`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -114,9 +122,9 @@ pub struct RollbackArgs {
     /// Which.
     #[command(flatten)]
     pub host: HostArgs,
-    /// The app [default: the only one].
-    #[arg(long, value_name = "NAME")]
-    pub app: Option<String>,
+    /// Of which app.
+    #[command(flatten)]
+    pub app: AppArgs,
     /// The number of the revision [default: the latest one before that which is served, but for those from which the host went back].
     #[arg(long, value_name = "REVISION")]
     pub to: Option<u64>,
@@ -132,9 +140,9 @@ pub struct PromoteArgs {
     /// Which.
     #[command(flatten)]
     pub host: HostArgs,
-    /// The app [default: the only one].
-    #[arg(long, value_name = "NAME")]
-    pub app: Option<String>,
+    /// Of which app.
+    #[command(flatten)]
+    pub app: AppArgs,
 }
 
 /// Flags of `wasmhost restart`.

@@ -19,8 +19,8 @@ use crate::host_status::HostStatus;
 use crate::schedules::LastRun;
 use crate::upgrade::{UPGRADE_PROTOCOL, begin};
 
-/// How often it is looked whether a reload has ended.
-const LOOKS: Duration = Duration::from_millis(10);
+/// How long the end of a reload is waited for: apps may have to be compiled.
+const RELOADED_WITHIN: Duration = Duration::from_mins(15);
 
 /// Takes commands, and has the primary carry them out.
 #[derive(Clone)]
@@ -308,12 +308,10 @@ async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>
     if orders.send(ControlOrder::Reload(begun)).await.is_err() || hears.await.is_err() {
         return stopping();
     }
-    // The primary shows that it reloads before it waits again.
-    loop {
-        tokio::time::sleep(LOOKS).await;
-        if !host_status.is_reloading() {
-            break;
-        }
+    // (The primary shows that it reloads before it waits again, and both are of one thread.)
+    if tokio::time::timeout(RELOADED_WITHIN, host_status.reloaded()).await.is_err() {
+        let within = humantime::format_duration(RELOADED_WITHIN);
+        return refused(format_args!("the reload goes on, longer than {within}; `wasmhost events` tells of its end"));
     }
     let (reloads, failed_reloads) = count();
     let apps = host_status.apps().into_values().filter_map(|app| {
