@@ -15,7 +15,9 @@ fn host(runtime: &Runtime, kind: &str) -> Server {
 
 /// The workers whose guests' lines of so many bytes are in the log.
 fn heard(server: &Server, bytes: usize) -> Vec<u64> {
-    let is_one = |record: &Value| record["target"] == "guest" && message(record).len() == bytes;
+    let is_one = |record: &Value| {
+        record["target"] == "guest" && message(record).strip_prefix("out 0 ").is_some_and(|text| text.len() == bytes)
+    };
     let mut workers: Vec<u64> = server.records(is_one).iter().filter_map(|record| record["worker"].as_u64()).collect();
     workers.sort_unstable();
     workers.dedup();

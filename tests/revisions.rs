@@ -377,7 +377,7 @@ fn a_host_that_watches_its_files_reloads_when_one_has_changed_and_at_rest() -> T
         let mut file = std::fs::File::create(deployed.path())?;
         for piece in bytes.chunks(bytes.len() / 4) {
             file.write_all(piece)?;
-            thread::sleep(Duration::from_millis(40));
+            std::thread::sleep(Duration::from_millis(40));
         }
         eventually("the component is served", || get(server.address, "/status?code=201").status == 201);
         assert_eq!((&server.status()["failed_reloads"], &only(&server)["revision"]), (&0.into(), &2.into()), "{kind}");
