@@ -101,9 +101,9 @@ impl EarlyLog {
         let way = self.lines.0;
         // The process has one thread yet, so that no line comes between.
         let early = std::mem::take(&mut *way.early.lock().unwrap_or_else(PoisonError::into_inner));
-        if !early.is_empty() {
+        for line in early.split_inclusive(|byte| *byte == b'\n') {
             // What the queue does not take is lost, as any line.
-            let _ = queue.write_all(&early);
+            let _ = queue.write_all(line);
         }
         if let Some((format, colours)) = self.access {
             access::start(access::Sink { queue: queue.unkept(), format, colours });
