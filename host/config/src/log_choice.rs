@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wasmhost_base::log::LevelFilter;
 
-use super::draft::{choice, names};
+use super::draft::choice;
 use super::settings::LOG_LEVELS;
 
 /// How the log on standard error is written.
@@ -58,10 +58,5 @@ impl LogLevel {
     /// When there is none: which there are.
     pub fn named(name: &str) -> Result<Self, String> {
         choice(name, LOG_LEVELS)
-    }
-
-    /// The names of all.
-    pub fn names() -> Vec<&'static str> {
-        names(LOG_LEVELS)
     }
 }

@@ -4,8 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use wasmhost_sandbox::Fault;
 
-use crate::development::trace_text;
-
 /// Most bytes of what is said of a fault.
 const DETAIL_BYTES_MAX: usize = 512;
 
@@ -26,10 +24,10 @@ pub struct InstanceFault {
 }
 
 impl InstanceFault {
-    pub(crate) fn of(fault: &Fault, request: u64) -> Self {
+    /// `trace`: its stack, a line a frame.
+    pub(crate) fn of(fault: &Fault, trace: Option<&str>, request: u64) -> Self {
         let detail = fault.detail[..fault.detail.floor_char_boundary(DETAIL_BYTES_MAX)].to_owned();
-        let trace = fault.trace.as_deref().map(|trace| shortened(&trace_text(trace)));
-        Self { kind: fault.kind.name().to_owned(), detail, trace, request }
+        Self { kind: fault.kind.name().to_owned(), detail, trace: trace.map(shortened), request }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
-use crate::LogLevel;
+use crate::settings::LOG_LEVELS;
 
 /// Flags of `wasmhost ps`.
 #[derive(Debug, Args)]
@@ -187,7 +187,7 @@ reload finds a level in wasmhost.toml that it did not have before, or until the 
 Exit codes: 0 done, 1 there is no such host, or it did not answer; 2 wrong usage.")]
 pub struct LogLevelArgs {
     /// The lowest level that the log shows from now on.
-    #[arg(value_name = "LEVEL", value_parser = PossibleValuesParser::new(LogLevel::names()))]
+    #[arg(value_name = "LEVEL", value_parser = PossibleValuesParser::new(LOG_LEVELS.iter().map(|(name, _)| *name)))]
     pub level: Option<String>,
     /// The host's name, as `wasmhost ps` shows it, or the path of its control socket [default: the only one that runs].
     #[arg(long, value_name = "NAME")]

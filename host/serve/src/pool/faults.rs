@@ -104,7 +104,9 @@ impl Pool {
     ) {
         let Some(app) = self.id() else { return };
         let report = self.report(origin, fault, record).map(Box::new);
-        self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault, request), report));
+        let trace = fault.trace.as_deref().map(trace_text);
+        let fault = InstanceFault::of(fault, trace.as_deref(), request);
+        self.common.tell(PoolNotice::Fault(app, fault, report));
     }
 
     fn report(&self, origin: &InstanceOrigin, fault: &Fault, record: Option<InstanceRecord>) -> Option<FaultReport> {

@@ -37,7 +37,7 @@ struct DetailLine {
 pub(super) fn answer(number: &str, host_status: &HostStatus) -> Option<AdminAnswer> {
     let (event, trace) = host_status.events.get(number.parse().ok()?)?;
     let event: Value = serde_json::from_slice(&event.line).ok()?;
-    let around = Around::of(&event)?;
+    let around = LogWindow::of(&event)?;
     let mut lines = recent_lines().read();
     // A worker that is a thread writes the lines of this process.
     let of_worker = around.worker.and_then(|worker| host_status.workers.get(usize::from(worker).checked_sub(1)?));
@@ -55,13 +55,13 @@ fn shown(time_us: u64) -> String {
 
 /// Which lines belong to an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Around {
+struct LogWindow {
     time_us: u64,
     worker: Option<u16>,
     app: Option<String>,
 }
 
-impl Around {
+impl LogWindow {
     fn of(event: &Value) -> Option<Self> {
         let time = humantime::parse_rfc3339(event["time"].as_str()?).ok()?;
         let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
@@ -109,8 +109,8 @@ fn named(text: &str, field: &str, quote: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn around(worker: Option<u16>, app: Option<&str>) -> Around {
-        Around { time_us: 100_000_000, worker, app: app.map(str::to_owned) }
+    fn window(worker: Option<u16>, app: Option<&str>) -> LogWindow {
+        LogWindow { time_us: 100_000_000, worker, app: app.map(str::to_owned) }
     }
 
     #[test]
@@ -128,11 +128,11 @@ mod tests {
                 (Some(2), Some("sho"), false),
                 (None, Some("blog"), false),
             ] {
-                assert_eq!(around(worker, app).may_have(line), expected, "{worker:?} {app:?} {line}");
+                assert_eq!(window(worker, app).may_have(line), expected, "{worker:?} {app:?} {line}");
             }
         }
         for line in [r#"{"message":"reload: done"}"#, "INFO reload: done", "", "{"] {
-            assert!(around(Some(1), Some("shop")).may_have(line), "{line}");
+            assert!(window(Some(1), Some("shop")).may_have(line), "{line}");
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
     fn the_nearest_lines_are_told_in_order() {
         let line = |time_us: u64| RecentLine { time_us, text: String::new() };
         let times = |lines: Vec<RecentLine>| {
-            around(None, None).choose(lines).iter().map(|line| line.time_us).collect::<Vec<_>>()
+            window(None, None).choose(lines).iter().map(|line| line.time_us).collect::<Vec<_>>()
         };
         let (first, last) = (40_000_000, 110_000_000);
         assert_eq!(times([last + 1, last, first, first - 1].map(line).into()), [first, last]);
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn an_event_says_which_lines_belong_to_it() {
         let event = serde_json::json!({"time": "1970-01-01T00:01:40.000000Z", "worker": 3, "app": "shop"});
-        assert_eq!(Around::of(&event), Some(around(Some(3), Some("shop"))));
-        assert_eq!(Around::of(&serde_json::json!({"time": "now"})), None);
+        assert_eq!(LogWindow::of(&event), Some(window(Some(3), Some("shop"))));
+        assert_eq!(LogWindow::of(&serde_json::json!({"time": "now"})), None);
         assert_eq!((shown(1_000_000), shown(u64::MAX).is_empty()), ("1970-01-01T00:00:01.000000Z".to_owned(), true));
     }
 }

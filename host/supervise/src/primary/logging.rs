@@ -46,7 +46,7 @@ impl<B: Backend> Primary<B> {
             return;
         }
         let (level, access_log) = (level_name(shown.level), shown.access);
-        let tell = || tracing::info!(level, access_log, "log: what it shows has changed");
+        let tell = || tracing::info!(log_level = level, access_log, "log: what it shows has changed");
         // As long as it shows such lines.
         if shown.level < before.level {
             tell();
