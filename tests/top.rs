@@ -246,7 +246,7 @@ fn keys_change_the_number_of_workers_and_the_memory_of_their_processes_is_shown(
             workers.iter().filter(|worker| worker["state"] == "listening").count()
         };
         let mut screen = Terminal::open(top(runtime.path(), &["--interval", "100ms"]), 160, 30);
-        screen.shows("+- scale");
+        screen.shows("running, up ");
         screen.press("+");
         screen.shows("scale to 3 workers? Clients lose no request. y n");
         screen.press("n");
