@@ -374,10 +374,22 @@ function lineText(text) {
   }
 }
 
+const LINE_TIME = { hourCycle: 'h23', hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 };
+
 function logLine({ time, text }) {
   const words = lineText(text);
   const level = { WARN: 'warn', ERROR: 'bad' }[words.split(' ')[0]];
-  return element('li', level ? { class: level } : {}, element('time', { datetime: time }, new Date(time).toLocaleTimeString('en', { hour12: false, fractionalSecondDigits: 3 })), ' ', words);
+  return element('li', level ? { class: level } : {}, element('time', { datetime: time }, new Date(time).toLocaleTimeString('en', LINE_TIME)), ' ', words);
+}
+
+// The line that was written last before the event is seen first.
+function seeLine(lines, event) {
+  const list = $('details-lines');
+  const before = lines.filter((line) => new Date(line.time) <= timeOf(event)).length;
+  const line = list.children[Math.max(0, before - 1)];
+  if (!line) return;
+  line.setAttribute('aria-current', 'true');
+  list.scrollTop = line.offsetTop - list.offsetTop - (list.clientHeight - line.offsetHeight) / 2;
 }
 
 function showTold({ trace, lines }, words) {
@@ -394,6 +406,7 @@ async function showLog(row) {
     const told = await (await ask(`/events/${row.event.id}`, 'application/json')).json();
     if (opened !== row) return;
     showTold(told, told.lines.length ? 'From a minute before to ten seconds after, without other workers and apps.' : 'The host has none of its lines in memory any more; `wasmhost logs` shows where they went.');
+    seeLine(told.lines, row.event);
   } catch (error) {
     if (opened !== row) return;
     if (error instanceof NeedsToken) {
