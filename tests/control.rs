@@ -50,7 +50,7 @@ fn hosts_are_found_by_name_asked_and_stopped() -> TestResult {
         }
         let shown = runtime.ask(&["ps"]).stdout;
         let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0], ["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"]);
+        assert_eq!(lines[0], ["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "RSS", "UPTIME"]);
         let (pid_one, pid_two) = (one.pid().to_string(), two.pid().to_string());
         assert_eq!(lines[1][..7], ["faults", pid_two.as_str(), "running", "2", "1", "7", "2"], "{shown}");
         assert_eq!(lines[2][..7], ["hello", pid_one.as_str(), "running", "2", "1", "3", "0"], "{shown}");
@@ -193,6 +193,29 @@ fn a_reload_that_cannot_grant_its_stores_is_told_as_failed() -> TestResult {
     let again = runtime.ask(&["reload"]);
     assert_eq!(again.code, Some(0), "{}", again.stdout);
     eventually("the new one is granted", || told("/draft/set?store=new&value=2") == "set");
+    Ok(())
+}
+
+#[test]
+fn an_admin_address_beside_control_sockets_is_no_host_of_its_own() -> TestResult {
+    let runtime = Runtime::new()?;
+    let folder = runtime.path().join("wasmhost");
+    std::fs::create_dir(&folder)?;
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+    let admin = folder.join("admin.sock");
+    let admin = admin.to_str().ok_or("a path in UTF-8")?;
+    let mut command = command();
+    command.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    command.args(["--admin", &format!("unix:{admin}")]);
+    let _host = Server::spawn(runtime.of_host(command));
+    let names: Vec<_> = listed(&runtime)?.iter().map(|host| host["name"].clone()).collect();
+    assert_eq!(names, ["hello"]);
+    let only = runtime.ask(&["status"]);
+    assert!(only.code == Some(0) && only.stdout.starts_with("hello: running"), "{}", only.stderr);
+    let unknown = runtime.ask(&["status", "admin"]);
+    assert_eq!(unknown.stderr.lines().next(), Some("error: no host has the name `admin`; these run: hello"));
+    let named = runtime.ask(&["reload", admin]);
+    assert!(named.code == Some(1) && named.stderr.contains("is the admin address of a host"), "{}", named.stderr);
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask as by_name, ask_until_loaded};
-use crate::support::{Connection, Response, Server, TestResult, schema};
+use crate::support::server::signal;
+use crate::support::{Connection, Response, Server, TestResult, eventually, message, schema};
 
 const TOKEN: &str = "0123456789abcdef";
 
@@ -164,6 +165,78 @@ fn what_the_host_does_is_told_every_five_seconds_and_drawn() -> TestResult {
     assert_eq!(legend, ["shop", "blog"]);
     for wrong in ["theme=blue", "width=1", "width=100000", "x"] {
         assert_eq!(ask(&server, &format!("/dashboard/plots?{wrong}"), &with_token()).status, 400, "{wrong}");
+    }
+    Ok(())
+}
+
+/// The events of a host so far.
+fn events(server: &Server) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+    let lines = ask(server, "/events", &with_token()).text();
+    Ok(lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+#[test]
+fn an_event_is_told_with_the_log_around_it_and_a_fault_with_its_stack() -> TestResult {
+    for kind in ["thread", "process"] {
+        let file =
+            format!("admin-token = \"env:ADMIN\"\nworker-kind = \"{kind}\"\nlog-level = \"info\"\naccess-log = true\n")
+                + &app("shop", "faults.wasm", "shop.test/*", "")
+                + &app("blog", "faults.wasm", "blog.test/*", "");
+        let folder = Folder::new(&file)?;
+        let mut command = folder.command(&["--workers", "1"]);
+        command.env("ADMIN", TOKEN).env_remove("WASMHOST_WORKER_KIND");
+        let server = Server::spawn(command);
+        for name in ["shop.test", "blog.test"] {
+            assert_eq!(ask_until_loaded(server.address, name, "/log?lines=1&bytes=17").status, 200);
+            assert_eq!(by_name(server.address, name, "/trap").status, 500);
+        }
+        let mut fault = Value::Null;
+        eventually("the fault is told", || {
+            let events = events(&server).unwrap_or_default();
+            fault = events
+                .into_iter()
+                .find(|event| event["event"] == "fault" && event["app"] == "shop")
+                .unwrap_or_default();
+            fault.is_object()
+        });
+        let path = format!("/events/{}", fault["id"]);
+        assert_eq!(ask(&server, &path, "").status, 401, "{kind}: it needs the token");
+        let details = || -> Result<Value, Box<dyn std::error::Error>> {
+            Ok(serde_json::from_str(&ask(&server, &path, &with_token()).text())?)
+        };
+        let told = details()?;
+        let api: Value = serde_json::from_str(&ask(&server, "/openapi.json", &with_token()).text())?;
+        let described = schema::mistakes(&api, &api["components"]["schemas"]["EventDetails"], &told);
+        assert!(described.is_empty(), "{kind}: {described:?} in {told}");
+        assert_eq!(told["event"], fault, "{kind}");
+        let stack = told["trace"].as_str().ok_or("a stack")?;
+        assert!(stack.lines().count() > 2 && stack.lines().all(|line| line.starts_with("  at ")), "{kind}: {stack}");
+        let lines: Vec<Value> = told["lines"].as_array().ok_or("lines")?.clone();
+        let records: Vec<Value> = lines
+            .iter()
+            .map(|line| serde_json::from_str(line["text"].as_str().unwrap_or_default()))
+            .collect::<Result<_, _>>()?;
+        let has = |app: &str, word: &str| {
+            records.iter().any(|record| record["app"] == app && message(record).starts_with(word))
+        };
+        assert!(
+            has("shop", "recycle: ") && records.iter().any(|record| record["target"] == "guest"),
+            "{kind}: {records:?}"
+        );
+        assert!(!has("blog", ""), "{kind}: it is another app: {records:?}");
+        assert!(records.iter().all(|record| record["target"] != "access"), "{kind}: {records:?}");
+        assert!(lines.is_sorted_by_key(|line| line["time"].as_str().map(str::to_owned)), "{kind}: {lines:?}");
+        // What a process has said is there when it is gone.
+        if kind == "process" {
+            signal(server.worker_pids()[0], "KILL");
+            server.wait_for_record("it has ended", |record| message(record) == "exit");
+            let after = details()?;
+            let text = after["lines"].to_string();
+            assert!(text.contains("recycle: ") && text.contains("killed by signal 9"), "{text}");
+        }
+        for other in ["0", "999999", "x", "1/2"] {
+            assert_eq!(ask(&server, &format!("/events/{other}"), &with_token()).status, 404, "{kind} {other}");
+        }
     }
     Ok(())
 }

@@ -70,6 +70,7 @@ mod kv;
 mod languages;
 mod limits;
 mod loading;
+mod log_level;
 mod logs;
 mod low_ports;
 mod machine;

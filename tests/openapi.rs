@@ -91,6 +91,8 @@ fn filled(path: &str, is_right: bool) -> String {
     let (number, app, file) = if is_right { ("1", "one", "dashboard.js") } else { ("77", "nobody", "nothing") };
     let path = path.replace("{worker}", number).replace("{revision}", number).replace("{workers}", "2");
     let path = path.replace("{seconds}", if is_right { "1" } else { "0" });
+    let (event, level) = if is_right { ("1", "info") } else { ("999999", "loud") };
+    let path = path.replace("{event}", event).replace("{level}", level);
     path.replace("{app}", app).replace("{schedule}", "nightly").replace("{group}", "none").replace("{file}", file)
 }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::thread;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
+use crate::support::load::counted_under_load;
 use crate::support::{
     Connection, Finished, Server, TestResult, command, eventually, eventually_within, get, guest, message, run,
 };
@@ -234,62 +234,12 @@ fn a_host_goes_back_to_revisions_that_it_has_kept_and_does_not_try_the_bad_one_a
     Ok(())
 }
 
-/// Clients that ask again and again until they are told to stop.
-struct Load<'a> {
-    is_over: &'a AtomicBool,
-    answers: &'a AtomicU64,
-    /// Answers that were no 200, or not whole.
-    failed: &'a AtomicU64,
-}
-
-impl Load<'_> {
-    /// On kept connections, or a new one for each request. An answer that does not come panics.
-    fn ask(&self, address: SocketAddr, path: &str, keeps: bool) {
-        let mut connection = Connection::open(address);
-        while !self.is_over.load(Relaxed) {
-            if !keeps {
-                connection = Connection::open(address);
-            }
-            let response = connection.get(path);
-            self.answers.fetch_add(1, Relaxed);
-            if response.status != 200 || !response.whole {
-                self.failed.fetch_add(1, Relaxed);
-            }
-            if response.header("connection") == Some("close") || !response.whole {
-                connection = Connection::open(address);
-            }
-        }
-    }
-}
-
-/// What `work` gives while four clients ask for `path`, two on kept connections; how many answers they got, and how many failed.
-fn under_load<T>(
-    address: SocketAddr,
-    path: &str,
-    work: impl FnOnce(&AtomicU64, &AtomicU64) -> Result<T, Box<dyn std::error::Error>>,
-) -> Result<(T, u64, u64), Box<dyn std::error::Error>> {
-    let (is_over, answers, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let worked = thread::scope(|scope| {
-        let (is_over, answers, failed) = (&is_over, &answers, &failed);
-        let clients: Vec<_> = [true, true, false, false]
-            .map(|keeps| scope.spawn(move || Load { is_over, answers, failed }.ask(address, path, keeps)))
-            .into();
-        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(answers, failed)));
-        is_over.store(true, Relaxed);
-        for client in clients {
-            client.join().map_err(|_| "a client got no answer")?;
-        }
-        worked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
-    Ok((worked, answers.into_inner(), failed.into_inner()))
-}
-
 #[test]
 fn clients_on_new_and_kept_connections_lose_no_request_to_a_hundred_reloads() -> TestResult {
     for kind in ["thread", "process"] {
         let deployed = Deployed::new("hello.wasm")?;
         let server = deployed.serve(&["--worker-kind", kind, "--probe", "/"]);
-        let (_, answers, failed) = under_load(server.address, "/", |answers, _| {
+        let (_, answers, failed) = counted_under_load(server.address, "/", |answers, _| {
             for number in 0..100 {
                 let before = answers.load(Relaxed);
                 let component = if number % 2 == 0 { "hello-p3.wasm" } else { "hello.wasm" };
@@ -313,7 +263,7 @@ fn a_bad_revision_is_rolled_back_by_itself_and_once_and_only_what_it_answered_ha
         for path in ["/status?code=500", "/trap", "/trap-after-head"] {
             let deployed = Deployed::new("hello.wasm")?;
             let server = deployed.serve(&["--worker-kind", kind]);
-            let (_, answers, failed) = under_load(server.address, path, |answers, failed| {
+            let (_, answers, failed) = counted_under_load(server.address, path, |answers, failed| {
                 eventually("requests are answered", || answers.load(Relaxed) > 50);
                 assert!(deployed.reload("faults.wasm")?, "{kind} {path}");
                 let record = server.wait_for_record("it goes back", |record| message(record).starts_with("ROLLBACK: "));
@@ -527,7 +477,7 @@ fn a_host_that_watches_its_files_reloads_when_one_has_changed_and_at_rest() -> T
         let mut file = std::fs::File::create(deployed.path())?;
         for piece in bytes.chunks(bytes.len() / 4) {
             file.write_all(piece)?;
-            thread::sleep(Duration::from_millis(40));
+            std::thread::sleep(Duration::from_millis(40));
         }
         eventually("the component is served", || get(server.address, "/status?code=201").status == 201);
         assert_eq!((&server.status()["failed_reloads"], &only(&server)["revision"]), (&0.into(), &2.into()), "{kind}");
@@ -632,7 +582,7 @@ fn a_canary_that_holds_gets_all_requests_in_time_and_a_bad_one_none() -> TestRes
     for kind in ["thread", "process"] {
         let deployed = Deployed::new("hello.wasm")?;
         let server = deployed.serve(&["--worker-kind", kind, "--canary", "50%", "--canary-time", "400ms"]);
-        let (_, answers, failed) = under_load(server.address, "/", |_, _| {
+        let (_, answers, failed) = counted_under_load(server.address, "/", |_, _| {
             assert!(deployed.reload("hello-p3.wasm")?, "{kind}");
             eventually("it gets all", || only(&server)["revision"] == 2);
             Ok(())
@@ -642,7 +592,7 @@ fn a_canary_that_holds_gets_all_requests_in_time_and_a_bad_one_none() -> TestRes
         for path in ["/status?code=500", "/trap"] {
             let deployed = Deployed::new("hello.wasm")?;
             let server = deployed.serve(&["--worker-kind", kind, "--canary", "30%"]);
-            let (_, answers, failed) = under_load(server.address, path, |answers, failed| {
+            let (_, answers, failed) = counted_under_load(server.address, path, |answers, failed| {
                 assert!(deployed.reload("faults.wasm")?, "{kind} {path}");
                 server.wait_for_record("it goes back", |record| message(record).starts_with("ROLLBACK: "));
                 let seen = answers.load(Relaxed);

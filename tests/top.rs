@@ -233,6 +233,61 @@ fn keys_order_filter_reload_and_restart() -> TestResult {
 }
 
 #[test]
+fn keys_change_the_number_of_workers_and_the_memory_of_their_processes_is_shown() -> TestResult {
+    for kind in ["thread", "process"] {
+        let runtime = runtime()?;
+        let settings = format!("worker-kind = \"{kind}\"\nworkers-max = 3\n");
+        let folder = Folder::new(&(settings + &app("shop", "faults.wasm", "shop.test/*", "")))?;
+        let server = serve(&folder, runtime.path());
+        assert_eq!(ask_until_loaded(server.address, "shop.test", "/status?code=201").status, 201);
+        let wanted = || {
+            let status = server.status();
+            let workers = status["workers"].as_array().expect("workers").clone();
+            workers.iter().filter(|worker| worker["state"] == "listening").count()
+        };
+        let mut screen = Terminal::open(top(runtime.path(), &["--interval", "100ms"]), 160, 30);
+        screen.shows("running, up ");
+        screen.press("+");
+        screen.shows("scale to 3 workers? Clients lose no request. y n");
+        screen.press("n");
+        screen.shows("+- scale");
+        assert_eq!(wanted(), 2, "{kind}");
+        screen.press("+y");
+        screen.shows("shop: 3 workers, started 3");
+        assert_eq!(wanted(), 3, "{kind}");
+        // More than there may be.
+        eventually("it is seen", || row(&screen.lines(), "3").is_some_and(|row| row[1] == "listening"));
+        screen.press("+y");
+        screen.shows("not scaling: ");
+        screen.press("-y");
+        screen.shows("shop: 2 workers, ended 3");
+        assert_eq!(wanted(), 2, "{kind}");
+        // RAM is known of processes; of threads, of the host that they are of.
+        let sample = ask(runtime.path(), &["top", "--json", "--interval", "100ms"]);
+        let sample: Value = serde_json::from_str(&sample.stdout)?;
+        let host = &sample["hosts"][0];
+        let resident = |of: &Value| of["resident_bytes"].as_u64();
+        let of_worker = resident(&host["workers"][0]);
+        assert_eq!(of_worker.is_some_and(|bytes| bytes > 1 << 20), kind == "process", "{host}");
+        let own = server.resident_kib() * 1_024;
+        let seen = server.status()["resident_bytes"].as_u64().unwrap_or(0);
+        assert!(own.abs_diff(seen) < 4 << 20, "{kind}: {own} {seen}");
+        assert!(resident(host) >= Some(seen / 2 + of_worker.unwrap_or(0)), "{kind}: {host}");
+        let shown = ask(runtime.path(), &["status"]);
+        assert!(shown.stdout.contains("  MEMORY  RSS"), "{}", shown.stdout);
+        let listed = ask(runtime.path(), &["ps"]);
+        let ram =
+            row(&listed.stdout.lines().map(str::to_owned).collect::<Vec<_>>(), "shop").map(|row| row[7].to_owned());
+        assert!(ram.is_some_and(|ram| ram.ends_with('M')), "{}", listed.stdout);
+        screen.press("2");
+        eventually("the column is there", || screen.has("RSS"));
+        screen.press("q");
+        assert_eq!(screen.wait_for_exit().code(), Some(0));
+    }
+    Ok(())
+}
+
+#[test]
 fn the_terminal_is_as_it_was_however_the_screen_ends() -> TestResult {
     let runtime = runtime()?;
     let (_folder, _server) = host(runtime.path())?;

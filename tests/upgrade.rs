@@ -213,6 +213,35 @@ fn the_new_process_reads_the_file_of_settings_and_a_mistake_in_it_changes_nothin
 }
 
 #[test]
+fn a_setting_that_no_reload_changes_is_changed_by_an_upgrade_and_no_request_fails() -> TestResult {
+    let file = |kind: &str| format!("worker-kind = \"{kind}\"\n{}", app("one", "hello.wasm", "*", ""));
+    let apps = Folder::new(&file("thread"))?;
+    let mut command = apps.command(&[]);
+    command.env_remove("WASMHOST_WORKER_KIND");
+    let host = Upgraded::spawn(command)?;
+    assert_eq!(ask_until_loaded(host.place, "one.test", "/").status, 200);
+    // With threads, all workers are of the process of the host.
+    let are_threads = |pid: u32| {
+        let status: Value = serde_json::from_str(&host.runtime.ask(&["status", "--json"]).stdout).unwrap_or_default();
+        let threads =
+            status["workers"].as_array().expect("workers").iter().filter_map(|worker| worker["thread"].as_u64());
+        threads.map(|thread| Path::new(&format!("/proc/{pid}/task/{thread}")).exists()).collect::<Vec<_>>()
+    };
+    assert_eq!(are_threads(host.pid()), [true, true]);
+    let answered = under_load(host.place, || {
+        for kind in ["process", "thread", "process"] {
+            apps.write(&file(kind))?;
+            assert_eq!(host.runtime.ask(&["reload"]).code, Some(0));
+            let pid = host.upgraded(&[]);
+            assert_eq!(are_threads(pid), [kind == "thread"; 2]);
+        }
+        Ok(())
+    })?;
+    assert!(answered > 100, "{answered}");
+    Ok(())
+}
+
+#[test]
 fn addresses_come_and_go_after_an_upgrade_as_before() -> TestResult {
     let one = app("one", "hello.wasm", "*", "");
     let with = |addresses: &str| format!("listen = [{addresses}]\n{one}");

@@ -19,7 +19,7 @@ use wasmhost_config::cli::{
     Parsed, ProfileArgs, PsArgs, ReplayArgs, ServeArgs, TopArgs, UpgradeArgs, WitArgs, parse,
 };
 use wasmhost_config::{
-    Capabilities, Config, LogChoice, LogForm, LogLevel, Machine, Mistake, build, build_for_development, machine,
+    Capabilities, Config, LogChoice, LogForm, Machine, Mistake, build, build_for_development, machine,
 };
 use wasmhost_confine::spawner::{self, AttendError, InheritError, Settings};
 use wasmhost_sandbox::{capabilities, look_up};
@@ -78,6 +78,7 @@ fn main() -> ExitCode {
             Cli { command: Some(Command::Restart(args)), .. } => of_host(hosts::restart(&args)),
             Cli { command: Some(Command::Profile(args)), .. } => run_profile(&args),
             Cli { command: Some(Command::Scale(args)), .. } => of_host(hosts::scale(&args)),
+            Cli { command: Some(Command::LogLevel(args)), .. } => of_host(hosts::log_level(&args)),
             Cli { command: Some(Command::Upgrade(args)), .. } => run_upgrade(&args),
             Cli { command: Some(Command::Drain(args)), .. } => of_host(hosts::drain(&args)),
             Cli { command: Some(Command::Stop(args)), .. } => of_host(hosts::stop(&args)),
@@ -203,14 +204,7 @@ fn log_settings(choice: LogChoice, auto: LogFormat) -> LogSettings {
         LogForm::Text => LogFormat::Text,
         LogForm::Json => LogFormat::Json,
     };
-    let level = match choice.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    LogSettings { format, level }
+    LogSettings { format, level: choice.level.into() }
 }
 
 fn run_config(command: &ConfigCommand) -> ExitCode {

@@ -15,6 +15,7 @@ pub mod portions;
 pub mod private_files;
 pub mod quota;
 pub mod redis_address;
+pub mod resident;
 pub mod sealed;
 pub mod socket_file;
 pub mod throttle;

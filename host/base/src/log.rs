@@ -7,7 +7,9 @@ mod destination;
 mod develop;
 mod events;
 mod journal;
+mod present;
 mod queue;
+mod recent;
 mod settings;
 mod targets;
 mod terminal;
@@ -15,17 +17,20 @@ mod terminal;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tracing::level_filters::LevelFilter;
+pub use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use self::destination::LogDestination;
 pub use self::events::EVENTS;
 pub use self::journal::{is_for_journal, say};
+pub use self::present::{LogNow, level_name, now, show};
 use self::queue::LogQueue;
 pub use self::queue::{count_lost_in, lost_lines};
+pub use self::recent::{RecentLine, RecentLines, keep_lines_in, recent_lines};
 pub use self::settings::{LogFormat, LogSettings, automatic};
 pub use self::targets::{DETAILS, DEV, LISTENING, START};
 
@@ -110,7 +115,7 @@ impl Write for LogLine<'_> {
 /// A log that keeps its lines, until it is begun.
 pub struct EarlyLog {
     lines: LogLines,
-    /// The form of the access log, where it is written at all, and whether in colours.
+    /// The form of the access log, where its lines are no events, and whether in colours.
     access: Option<(LogFormat, bool)>,
 }
 
@@ -121,12 +126,12 @@ impl EarlyLog {
         let way = self.lines.0;
         // The process has one thread yet, so that no line comes between.
         let early = std::mem::take(&mut *way.early.lock().unwrap_or_else(PoisonError::into_inner));
-        if !early.is_empty() {
+        for line in early.split_inclusive(|byte| *byte == b'\n') {
             // What the queue does not take is lost, as any line.
-            let _ = queue.write_all(&early);
+            let _ = queue.write_all(line);
         }
         if let Some((format, colours)) = self.access {
-            access::start(access::Sink { queue: queue.clone(), format, colours });
+            access::start(access::Sink { queue: queue.unkept(), format, colours });
         }
         let begun = way.queue.set(queue.clone()).is_ok();
         debug_assert!(begun, "a log is begun once");
@@ -157,25 +162,27 @@ pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     let early_lines = LogLines::default();
     let colours = has_colours();
     let lines = tracing_subscriber::fmt::layer().with_writer(early_lines.clone());
+    let targets: fn(LevelFilter) -> Targets = match format {
+        LogFormat::Develop | LogFormat::DevelopApps => develop::targets,
+        LogFormat::Terminal => terminal::targets,
+        LogFormat::Text | LogFormat::Json => targets::usual,
+    };
+    let targets = present::begin(level, targets);
     let outcome = match format {
         LogFormat::Develop | LogFormat::DevelopApps => {
-            let targets = develop::targets(level);
             let names_apps = format == LogFormat::DevelopApps;
             let lines = lines.with_ansi(colours).event_format(develop::Develop { names_apps });
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Terminal => {
-            let targets = terminal::targets(level);
             let lines = lines.with_ansi(colours).event_format(terminal::Terminal::default());
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Text => {
-            let targets = targets::usual(level);
             let lines = lines.with_ansi(colours).compact().with_target(false);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
         LogFormat::Json => {
-            let targets = targets::usual(level);
             let lines = lines.json().flatten_event(true);
             tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines.with_filter(targets)))
         }
@@ -199,6 +206,5 @@ pub fn start(LogSettings { format, level }: LogSettings) -> EarlyLog {
     }));
     // In development they are events, which have a form of their own there.
     let is_development = matches!(format, LogFormat::Develop | LogFormat::DevelopApps);
-    let has_access_lines = level >= LevelFilter::INFO && !is_development;
-    EarlyLog { lines: early_lines, access: has_access_lines.then_some((format, colours)) }
+    EarlyLog { lines: early_lines, access: (!is_development).then_some((format, colours)) }
 }

@@ -20,8 +20,8 @@ mod serve;
 
 pub use config::{ConfigArgs, ConfigCommand, ShowArgs};
 pub use control::{
-    DrainArgs, EventsArgs, HostArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs, RollbackArgs, ScaleArgs,
-    ScheduleArgs, ScheduleCommand, StopArgs, TopArgs, UpgradeArgs,
+    AppArgs, DrainArgs, EventsArgs, HostArgs, LogLevelArgs, LogsArgs, PromoteArgs, PsArgs, ReloadArgs, RestartArgs,
+    RollbackArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs, TopArgs, UpgradeArgs,
 };
 pub use kv::{KvArgs, KvCommand};
 pub use profile::{ProfileArgs, ProfileFormat};
@@ -110,6 +110,8 @@ Exit codes: 0 shown, 1 there is no such host, or it did not answer.")]
     Profile(ProfileArgs),
     /// Change the number of workers of a host that runs.
     Scale(ScaleArgs),
+    /// Show or change the level of the log of a host that runs.
+    LogLevel(LogLevelArgs),
     /// Have a host that runs tell balancers to send it no more requests, while it goes on serving.
     Drain(DrainArgs),
     /// Replace a host that runs by a new process, such as of a new version of wasmhost, without refusing a connection.

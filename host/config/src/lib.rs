@@ -22,6 +22,7 @@ mod host_name;
 mod host_rule;
 pub mod links;
 mod listener;
+mod log_choice;
 mod machine;
 mod mistake;
 mod nearest;
@@ -73,6 +74,7 @@ pub use environment::{GuestVariable, HostEnvironment};
 pub use given::Source;
 pub use host_rule::{HostPattern, HostRule, UpstreamScheme};
 pub use listener::{ClientAuth, ListenerConfig, TlsFiles, acme_of};
+pub use log_choice::{LogChoice, LogForm, LogLevel};
 pub use machine::{Machine, available_bytes, machine};
 pub use mistake::Mistake;
 pub use nearest::nearest;
@@ -355,39 +357,6 @@ impl fmt::Display for Listen {
 
 /// Who may bind a port that others may not, for messages.
 pub const LOW_PORTS: &str = "ports below 1024 need the capability CAP_NET_BIND_SERVICE, or a socket that systemd hands over (`--listen systemd`); docs/DEPLOY.md shows both";
-
-/// How the log on standard error is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LogChoice {
-    /// Its form.
-    pub form: LogForm,
-    /// The lowest level in it.
-    pub level: LogLevel,
-}
-
-/// The form of the log's lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum LogForm {
-    /// Text, as it suits where it is written to.
-    #[default]
-    Auto,
-    /// Text.
-    Text,
-    /// A JSON object a line.
-    Json,
-}
-
-/// How much something in the log matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are the log's")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
 
 /// How far the host's processes confine themselves, beyond the guest's sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

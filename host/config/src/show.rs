@@ -52,7 +52,7 @@ pub fn show(config: &Config, capabilities: Capabilities, values: bool) -> String
 pub fn changed_host_settings(before: &Config, after: &Config) -> Vec<&'static str> {
     let is_served = |key| key == "worker-kind" && after.is_worker_kind_auto && after.worker_kind == WorkerKind::Thread;
     // A reload follows these.
-    let is_followed = |key| matches!(key, "admin-host" | "admin-token");
+    let is_followed = |key| matches!(key, "admin-host" | "admin-token" | "log-level" | "access-log");
     let has_changed = |setting: &&Setting| match &setting.of {
         Of::Host(_) if is_followed(setting.key) => false,
         Of::Host(access) => !is_served(setting.key) && (access.get)(before) != (access.get)(after),

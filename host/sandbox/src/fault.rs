@@ -20,7 +20,7 @@ pub struct Fault {
     pub detail: Arc<str>,
     /// Where it happened, in development.
     pub trace: Option<Arc<Trace>>,
-    /// The guest's stack, innermost first, 64 functions of it at most; where a record of calls is kept.
+    /// The guest's stack, innermost first, 64 functions of it at most.
     pub frames: Arc<[TrapFrame]>,
     /// Of an instance that did not start: what it wrote until then, where that is recorded.
     pub recorded: Option<Arc<Recorded>>,
@@ -172,7 +172,7 @@ impl Fault {
         };
         Self {
             trace: trace(error, meter),
-            frames: frames(error, meter),
+            frames: frames(error),
             met: limit_of_app(kind, meter),
             ..Self::new(kind, describe(error))
         }
@@ -239,9 +239,9 @@ fn trace(error: &wasmtime::Error, meter: &Meter) -> Option<Arc<Trace>> {
 /// Most frames of a guest's stack that are kept.
 const FRAMES_MAX: usize = 64;
 
-/// The guest's stack, where it is wanted.
-fn frames(error: &wasmtime::Error, meter: &Meter) -> Arc<[TrapFrame]> {
-    let backtrace = meter.record().and_then(|_| error.downcast_ref::<WasmBacktrace>());
+/// The guest's stack.
+fn frames(error: &wasmtime::Error) -> Arc<[TrapFrame]> {
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
     backtrace.map_or_else(|| Arc::from([]), |backtrace| symbols::frames(backtrace, FRAMES_MAX).into())
 }
 

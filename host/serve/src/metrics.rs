@@ -11,6 +11,7 @@ mod reasons;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use wasmhost_base::resident;
 use wasmhost_sandbox::{ConnectionUse, DatabaseFailure, FaultKind, SharedBound, StoreCall, StoreFailure};
 
 use self::by_revision::RevisionCells;
@@ -115,6 +116,8 @@ counters! {
     beside {
         /// Lines of the log that were lost, where the worker is a process.
         log_lines_lost: AtomicU64;
+        /// Bytes of RAM that the worker's process takes, as it saw last; 0 where it is a thread.
+        resident_bytes: AtomicU64;
         /// Requests that belong to no app: that no route matches, or that could not be read.
         unrouted: AppMetrics;
         /// What became of connections from a listener of the worker's own.
@@ -218,6 +221,18 @@ impl AppMetrics {
 }
 
 impl WorkerMetrics {
+    /// Shows how much RAM this process takes: it is the worker's own.
+    pub fn show_resident(&self) {
+        self.resident_bytes.store(resident::bytes(), Relaxed);
+    }
+
+    /// The same, where it is the worker's own.
+    pub(crate) fn note_resident(&self) {
+        if self.resident_bytes.load(Relaxed) > 0 {
+            self.show_resident();
+        }
+    }
+
     /// Takes note of a handshake that failed.
     pub fn handshake_failed(&self, reason: HandshakeFailure) {
         self.handshake_failures[reason.index()].add_one();

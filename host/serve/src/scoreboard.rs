@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
+use wasmhost_base::log::RecentLines;
 use wasmhost_config::{APPS_MAX, AppId};
 use wasmhost_sandbox::{AppMemory, MemoryBudget, MemoryCount, PulseCells};
 
@@ -28,6 +29,8 @@ pub struct Scoreboard {
     pub is_short: Flag,
     /// It is to finish, which it may not hear in the line behind such a connection. Written by the primary.
     pub drains: Flag,
+    /// The last lines of its log, where it is a process.
+    pub lines: RecentLines,
     /// Its counts.
     pub metrics: WorkerMetrics,
     /// Those of each app on it, by [`wasmhost_config::AppId`]. Rows of apps that were never served here take no memory.

@@ -1,5 +1,5 @@
 //! Commands for hosts that run, besides `top`, `events`, `logs` and those of `revisions`: `ps`, `status`, `restart`, `scale`,
-//! `drain`, `stop`, `schedule`. They find hosts by their control sockets.
+//! `log-level`, `drain`, `stop`, `schedule`. They find hosts by their control sockets.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::output::Unwritten;
 use super::plain::plain;
+use super::top::bytes;
 use wasmhost_config::cli::{
-    DrainArgs, HostArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
+    DrainArgs, HostArgs, LogLevelArgs, PsArgs, RestartArgs, ScaleArgs, ScheduleArgs, ScheduleCommand, StopArgs,
 };
 use wasmhost_supervise::control::client::{ControlAnswer, ControlError, FoundHost, ask, hosts};
 
@@ -81,7 +82,7 @@ impl HostCommandError {
         match self {
             Self::None => "start one with `wasmhost app.wasm`; hosts of other users, and those with `--control off`, are not found",
             Self::Unknown(..) | Self::Several(_) => "name one of them; `wasmhost ps` shows what they serve",
-            Self::Control(ControlError::Gone(_)) => "`wasmhost ps` shows the hosts that run",
+            Self::Control(ControlError::Gone(_) | ControlError::Admin(_)) => "`wasmhost ps` shows the hosts that run",
             Self::Control(ControlError::Foreign(_)) => "look who made that socket; it is not asked",
             Self::Control(ControlError::Forbidden(_)) => "run the command as that user, or as root",
             Self::Control(ControlError::NoAnswer(..)) => "see its log; a host of another version may answer otherwise",
@@ -107,8 +108,8 @@ fn running() -> (Vec<RunningHost>, Vec<HostCommandError>) {
     for host in hosts() {
         match status_of(&host) {
             Ok(status) => running.push(RunningHost { host, status }),
-            // It was killed: the next host of this name removes what it left.
-            Err(HostCommandError::Control(ControlError::Gone(_))) => {}
+            // It was killed: the next host of this name removes what it left. Or it is the admin address of one that is found.
+            Err(HostCommandError::Control(ControlError::Gone(_) | ControlError::Admin(_))) => {}
             Err(error) => silent.push(error),
         }
     }
@@ -148,7 +149,7 @@ pub(super) fn chosen(name: Option<&str>) -> Result<RunningHost, HostCommandError
     // Only the one that is named: another may hang.
     for host in hosts().into_iter().filter(|host| name == Some(&host.name)) {
         match status_of(&host) {
-            Err(HostCommandError::Control(ControlError::Gone(_))) => {}
+            Err(HostCommandError::Control(ControlError::Gone(_) | ControlError::Admin(_))) => {}
             asked => return asked.map(|status| RunningHost { host, status }),
         }
     }
@@ -180,6 +181,11 @@ fn count(row: &Value, field: &str) -> u64 {
 
 fn sum(rows: &[Value], field: &str) -> u64 {
     rows.iter().map(|row| count(row, field)).sum()
+}
+
+/// Memory in RAM; none is known of a thread.
+fn ram(resident: u64) -> String {
+    if resident > 0 { bytes(resident) } else { "-".to_owned() }
 }
 
 /// `3d 4h`, `5m 2s`.
@@ -224,7 +230,7 @@ pub(crate) fn ps(args: &PsArgs) -> HostsShown {
     if running.is_empty() {
         return HostsShown { text: "no host runs\n".to_owned(), silent };
     }
-    let mut rows = vec![row(["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "UPTIME"])];
+    let mut rows = vec![row(["NAME", "PID", "PHASE", "WORKERS", "APPS", "REQUESTS", "FAULTS", "RSS", "UPTIME"])];
     for RunningHost { host, status } in &running {
         let workers = list_of(status, "workers");
         rows.push(vec![
@@ -235,6 +241,7 @@ pub(crate) fn ps(args: &PsArgs) -> HostsShown {
             list_of(status, "apps").len().to_string(),
             sum(workers, "requests").to_string(),
             sum(workers, "faults").to_string(),
+            ram(count(status, "resident_bytes") + sum(workers, "resident_bytes")),
             uptime(status),
         ]);
     }
@@ -257,7 +264,7 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
         rows.push(["name", "state", "wasi", "isolation", "error"].map(|field| text_of(app, field)).to_vec());
     }
     text.push_str(&table(&rows));
-    let mut rows = vec![row(["WORKER", "STATE", "REQUESTS", "IN FLIGHT", "INSTANCES", "FAULTS"])];
+    let mut rows = vec![row(["WORKER", "STATE", "REQUESTS", "IN FLIGHT", "INSTANCES", "FAULTS", "MEMORY", "RSS"])];
     for worker in list_of(&status, "workers") {
         let number = |field: &str| count(worker, field).to_string();
         rows.push(vec![
@@ -267,6 +274,8 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
             number("in_flight"),
             number("instances"),
             number("faults"),
+            bytes(count(worker, "memory_bytes")),
+            ram(count(worker, "resident_bytes")),
         ]);
     }
     text.push('\n');
@@ -338,22 +347,58 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
     if let Some(group) = group.filter(|group| !is_name(group)) {
         return Err(HostCommandError::Strange(format!("there is no group `{}`", plain(group))));
     }
-    let path = format!("/scale/{}{}", args.workers, group.map(|group| format!("/{group}")).unwrap_or_default());
-    let answer = ask(&host, Method::POST, &path, RESTART_PATIENCE)?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    let outcome = json(&answer)?;
+    let outcome = scale_of(&host, args.workers, group)?;
     if args.host.json {
         return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
     }
-    let numbers = |field| list_of(&outcome, field).iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
+    Ok(HostShown { text: format!("{}: {}\n", host.name, scale_told(&outcome)), failed: false })
+}
+
+/// Has a host have so many workers, and waits until the last new one listens, or the last one that leaves has ended.
+pub(super) fn scale_of(host: &FoundHost, workers: u16, group: Option<&str>) -> Result<Value, HostCommandError> {
+    let path = format!("/scale/{workers}{}", group.map(|group| format!("/{group}")).unwrap_or_default());
+    let answer = ask(host, Method::POST, &path, RESTART_PATIENCE)?;
+    if answer.status != StatusCode::OK {
+        return Err(refused(&answer));
+    }
+    json(&answer)
+}
+
+/// What came of it, in words.
+pub(super) fn scale_told(outcome: &Value) -> String {
+    let numbers = |field| list_of(outcome, field).iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
     let change = match (numbers("started"), numbers("ended")) {
         (started, _) if !started.is_empty() => format!("started {started}"),
         (_, ended) if !ended.is_empty() => format!("ended {ended}"),
         _ => "as before".to_owned(),
     };
-    Ok(HostShown { text: format!("{}: {} workers, {change}\n", host.name, outcome["workers"]), failed: false })
+    format!("{} workers, {change}", outcome["workers"])
+}
+
+/// `wasmhost log-level`.
+///
+/// # Errors
+/// When there is no such host, or it gives no answer.
+pub(crate) fn log_level(args: &LogLevelArgs) -> Result<HostShown, HostCommandError> {
+    let RunningHost { host, .. } = chosen(args.host.as_deref())?;
+    let answer = match &args.level {
+        Some(level) => ask(&host, Method::POST, &format!("/log-level/{level}"), PATIENCE)?,
+        None => ask(&host, Method::GET, "/log-level", PATIENCE)?,
+    };
+    if answer.status != StatusCode::OK {
+        return Err(refused(&answer));
+    }
+    let outcome = json(&answer)?;
+    if args.json {
+        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
+    }
+    let level = text_of(&outcome, "level");
+    let text = match outcome["before"].as_str() {
+        Some(before) if before == level => format!("{}: the level of the log is {level}, as before\n", host.name),
+        Some(before) => format!("{}: the level of the log is {level}, and was {}\n", host.name, plain(before)),
+        None => format!("{level}\n"),
+    };
+    Ok(HostShown { text, failed: false })
 }
 
 /// Whether a text may be the name of an app, a group or a schedule.

@@ -8,7 +8,7 @@ use super::hosts::{
     reload_of, reload_told, text_of,
 };
 use super::plain::plain;
-use wasmhost_config::cli::{PromoteArgs, ReloadArgs, RollbackArgs};
+use wasmhost_config::cli::{AppArgs, PromoteArgs, ReloadArgs, RollbackArgs};
 use wasmhost_supervise::control::client::{ControlAnswer, FoundHost, ask};
 
 /// `wasmhost reload`.
@@ -66,10 +66,7 @@ fn reload_app(host: &FoundHost, app: &str, as_json: bool) -> Result<HostShown, H
 /// When there is no such host, app or revision, or the host gives no answer.
 pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
-    let app = match &args.app {
-        Some(app) => app.clone(),
-        None => only_app(&status)?,
-    };
+    let app = chosen_app(&args.app, &status)?;
     let to = args.to.map(|to| format!("/{to}")).unwrap_or_default();
     let answer = of_app(&host, &app, &format!("rollback{to}"))?;
     if answer.status != StatusCode::OK {
@@ -90,10 +87,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandErro
 /// When there is no such host or app, or no revision to promote, or the host gives no answer.
 pub(crate) fn promote(args: &PromoteArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
-    let app = match &args.app {
-        Some(app) => app.clone(),
-        None => only_app(&status)?,
-    };
+    let app = chosen_app(&args.app, &status)?;
     let answer = of_app(&host, &app, "promote")?;
     if answer.status != StatusCode::OK {
         return Err(refused(&answer));
@@ -106,7 +100,11 @@ pub(crate) fn promote(args: &PromoteArgs) -> Result<HostShown, HostCommandError>
     Ok(HostShown { text, failed: false })
 }
 
-fn only_app(status: &Value) -> Result<String, HostCommandError> {
+/// The app that is named, or the only one.
+fn chosen_app(app: &AppArgs, status: &Value) -> Result<String, HostCommandError> {
+    if let Some(name) = &app.name {
+        return Ok(name.clone());
+    }
     match list_of(status, "apps") {
         [only] => Ok(text_of(only, "name")),
         apps => {

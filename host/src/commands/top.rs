@@ -20,6 +20,7 @@ mod view;
 use std::io::Write;
 use std::time::Duration;
 
+pub(super) use self::texts::bytes;
 use wasmhost_config::cli::TopArgs;
 use wasmhost_config::parse_duration;
 use wasmhost_supervise::control::client::FoundHost;

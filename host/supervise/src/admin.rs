@@ -3,6 +3,7 @@
 
 mod answers;
 mod dashboard;
+mod event_details;
 mod event_stream;
 mod figures;
 mod gate;
@@ -32,14 +33,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
+use wasmhost_base::log;
 use wasmhost_base::panics::guarded;
 use wasmhost_base::throttle::Throttles;
+use wasmhost_config::LogLevel;
 use wasmhost_serve::listener::{AcceptPause, Address, Listener};
 use wasmhost_serve::metrics::AdminRefusal;
 use wasmhost_serve::worker::Peer;
 use wasmhost_serve::worker::inbox::Accepted;
 
-pub(crate) use self::answers::{AdminAnswer, page, switch_to};
+pub(crate) use self::answers::{ADMIN_ADDRESS, AdminAnswer, page, switch_to};
 use self::dashboard::Dashboard;
 use self::gate::AdminDoor;
 use self::reused::Reused;
@@ -96,6 +99,8 @@ pub(crate) enum AdminCommand {
     Profile(ProfileWish),
     /// To have so many workers, of this group or of those that take connections.
     Scale(u16, Option<String>),
+    /// To have the log show this level, and all above.
+    LogLevel(LogLevel),
     /// To say that it is not ready, or as it is again.
     Drain {
         /// As it is again.
@@ -187,6 +192,10 @@ impl Answerer {
                 Ok(workers) => AdminCommand::Scale(workers, Some((*group).to_owned())),
                 Err(_) => return nothing(),
             },
+            (RouteAsks::SetLogLevel, [level]) => match LogLevel::named(level) {
+                Ok(level) => AdminCommand::LogLevel(level),
+                Err(must) => return page(StatusCode::CONFLICT, "text/plain", format!("the level {must}\n")),
+            },
             (RouteAsks::Drain | RouteAsks::UndoDrain, _) => {
                 AdminCommand::Drain { is_undone: asks == RouteAsks::UndoDrain }
             }
@@ -208,6 +217,9 @@ impl Answerer {
             }
             (RouteAsks::Page | RouteAsks::PageFile | RouteAsks::Live, _) => {
                 return self.show(asks, &parts, deadline).unwrap_or_else(nothing);
+            }
+            (RouteAsks::Event, [event]) => {
+                return event_details::answer(event, &self.host_status).unwrap_or_else(nothing);
             }
             _ => return self.tell(asks, &request, deadline),
         };
@@ -259,6 +271,10 @@ impl Answerer {
                     deadline.set(Instant::now() + FOLLOWING_TIMEOUT);
                 }
                 answer
+            }
+            RouteAsks::LogLevel => {
+                let shown = format!("{{\"level\":\"{}\"}}\n", log::level_name(log::now().level));
+                page(StatusCode::OK, "application/json", shown)
             }
             RouteAsks::OpenApi => page(StatusCode::OK, "application/json", openapi::render()),
             // The others were answered before.
@@ -361,6 +377,9 @@ async fn connection(
                 page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
             });
             answers::guard_browsers(&mut answer);
+            if answerer.door != AdminDoor::Control {
+                answer.headers_mut().insert(ADMIN_ADDRESS, HeaderValue::from_static("1"));
+            }
             Ok::<_, Infallible>(answer)
         }
     });

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::uri::Authority;
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::log::LogNow;
 use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::Spawner;
@@ -199,6 +200,9 @@ pub(crate) trait Worker {
 
     /// Tells it how connections begin that come to the host's addresses.
     fn listeners(&self, listeners: &Self::Listeners);
+
+    /// Has its log show this, where it has one of its own.
+    fn log(&self, shown: LogNow);
 
     /// Gives it what an app is to be served with.
     fn supply(&self, app: AppId, guest: Self::Guest, tag: RevisionTag);

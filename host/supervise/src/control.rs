@@ -6,6 +6,7 @@ mod socket;
 
 use tokio::sync::oneshot;
 
+use wasmhost_base::log::LevelFilter;
 use wasmhost_sandbox::LoadError;
 
 pub(crate) use self::server::Control;
@@ -35,6 +36,8 @@ pub(crate) enum ControlOrder {
     /// To have this many workers, of a group or of those that take connections; the other end hears which have come or gone, or why none,
     /// when the last one listens or has ended.
     Scale { workers: u16, group: Option<String>, ended: oneshot::Sender<Result<Vec<u16>, String>> },
+    /// To have the logs show this level and all above; the other end hears which it was.
+    LogLevel { level: LevelFilter, ended: oneshot::Sender<LevelFilter> },
     /// To say what an upgrade begins with, or why there is none.
     Upgrade(oneshot::Sender<Result<UpgradeOffer, String>>),
     /// To begin with nothing that the new host would do, too, which is ready; the other end hears whether it may serve: it cannot

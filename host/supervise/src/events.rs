@@ -2,7 +2,7 @@
 //! are those of Node's `cluster` where it has one.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -11,6 +11,9 @@ use tokio::sync::watch;
 
 /// Events that are kept; the oldest make room.
 pub(crate) const KEPT: usize = 1_000;
+/// Stacks of guests that are kept, and the longest, in bytes.
+const TRACES_KEPT: usize = 200;
+const TRACE_BYTES_MAX: usize = 8 << 10;
 /// Longest text of an event, in bytes; guests write some of them.
 const TEXT_BYTES_MAX: usize = 1_024;
 
@@ -75,6 +78,9 @@ pub(crate) enum HostEvent {
         detail: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         bundle: Option<String>,
+        /// The stack of the guest, which is told only to who asks for this event.
+        #[serde(skip)]
+        trace: Option<String>,
     },
     /// An app is loaded, or could not be. `revision`: the number of the revision that is served.
     App {
@@ -97,6 +103,8 @@ pub(crate) enum HostEvent {
     Promote { app: String, revision: u64 },
     /// A reload is `begun`, `done`, or `failed`, whole or in part.
     Reload { state: &'static str },
+    /// The log shows this from now on: its lowest level, and whether it has a line for each request.
+    Log { level: &'static str, access_log: bool },
     /// A certificate is served from now on. `not_after`: its end, in seconds since 1970.
     Certificate { names: Vec<String>, not_after: i64 },
 }
@@ -127,9 +135,16 @@ pub(crate) struct KeptEvent {
     pub(crate) line: Bytes,
 }
 
+#[derive(Default)]
+struct KeptEvents {
+    events: VecDeque<KeptEvent>,
+    /// The stacks of guests, by the numbers of their events.
+    traces: VecDeque<(u64, Arc<str>)>,
+}
+
 /// The events of a host.
 pub(crate) struct EventBook {
-    kept: Mutex<VecDeque<KeptEvent>>,
+    kept: Mutex<KeptEvents>,
     /// The number of the last one; before there is one, the number before the first.
     last: watch::Sender<u64>,
 }
@@ -156,11 +171,19 @@ impl EventBook {
         let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
         // (No text or number of an event is such that JSON has none for it.)
         let Ok(line) = serde_json::to_vec(&EventRow { id, time, event }) else { return };
-        if kept.len() == KEPT {
-            kept.pop_front();
+        if kept.events.len() == KEPT {
+            kept.events.pop_front();
         }
-        kept.push_back(KeptEvent { id, line: line.into() });
+        kept.events.push_back(KeptEvent { id, line: line.into() });
+        if let HostEvent::Fault { trace: Some(trace), .. } = event {
+            if kept.traces.len() == TRACES_KEPT {
+                kept.traces.pop_front();
+            }
+            kept.traces.push_back((id, cut(trace).into()));
+        }
+        // (While it is locked, so that no two events get one number.)
         self.last.send_replace(id);
+        drop(kept);
     }
 
     /// Those that are kept of the events after number `after`, in order. A number that no event has had yet is of another
@@ -168,8 +191,17 @@ impl EventBook {
     pub(crate) fn after(&self, after: u64) -> Vec<KeptEvent> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let after = if after > *self.last.borrow() { 0 } else { after };
-        let begin = kept.partition_point(|event| event.id <= after);
-        kept.range(begin..).cloned().collect()
+        let begin = kept.events.partition_point(|event| event.id <= after);
+        kept.events.range(begin..).cloned().collect()
+    }
+
+    /// The event of this number, if it is kept, and the stack of the guest, if there was one and it is kept.
+    pub(crate) fn get(&self, id: u64) -> Option<(KeptEvent, Option<Arc<str>>)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.events.binary_search_by_key(&id, |event| event.id).ok();
+        let event = found.and_then(|at| kept.events.get(at))?.clone();
+        let trace = kept.traces.iter().find(|(of, _)| *of == id).map(|(_, trace)| Arc::clone(trace));
+        Some((event, trace))
     }
 
     /// Tells when there is another event.
@@ -185,6 +217,11 @@ pub(crate) fn shortened(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+/// The beginning of a stack. (A worker process may have been broken into.)
+fn cut(trace: &str) -> &str {
+    &trace[..trace.floor_char_boundary(TRACE_BYTES_MAX)]
 }
 
 #[cfg(test)]
@@ -230,7 +267,11 @@ mod tests {
         let detail = shortened("a\nb\u{1b}".to_owned() + &"ü".repeat(2_000));
         assert!(detail.len() <= TEXT_BYTES_MAX + 3 && detail.ends_with('…'), "{}", detail.len());
         let (app, fault, bundle) = ("a".to_owned(), "trap".to_owned(), None);
-        book.note(&HostEvent::Fault { worker, app, request: Some(7), fault, detail: detail.clone(), bundle });
+        let trace = Some("  at f\n".repeat(2_000));
+        book.note(&HostEvent::Fault { worker, app, request: Some(7), fault, detail: detail.clone(), bundle, trace });
+        let kept = book.get(1).and_then(|(_, trace)| trace);
+        assert_eq!(kept.map(|trace| trace.len()), Some(TRACE_BYTES_MAX));
+        assert!(book.get(0).is_none() && book.get(2).is_none());
         let line = &book.after(0)[0].line;
         assert!(line.iter().all(|byte| *byte >= b' '), "{line:?}");
         let event: serde_json::Value = serde_json::from_slice(line)?;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::watch;
+
 use wasmhost_base::log::{self, LogDestination};
 use wasmhost_config::tls::CertificateFacts;
 use wasmhost_config::{AdminAccess, AppId, Config};
@@ -40,6 +42,8 @@ pub struct HostStatus {
     is_withdrawn: AtomicBool,
     /// What has happened to it.
     pub(crate) events: EventBook,
+    /// Whether a reload is under way.
+    reloading: watch::Sender<bool>,
     /// Who may use the admin address, as the settings say that were read last.
     admin_access: Mutex<Arc<AdminAccess>>,
     stores: OnceLock<StoresView>,
@@ -89,7 +93,6 @@ impl WorkerRow {
 
 struct BoardState {
     phase: Phase,
-    is_reloading: bool,
     /// Reloads that had failed before the one that is under way.
     failed_before: u64,
     /// The one that was begun last has failed in part at least, and is counted.
@@ -159,12 +162,12 @@ impl HostStatus {
             is_withdrawn: AtomicBool::new(false),
             started: Instant::now(),
             events: EventBook::default(),
+            reloading: watch::Sender::new(false),
             stores: OnceLock::new(),
             databases: OnceLock::new(),
             crashes: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
-                is_reloading: false,
                 failed_before: 0,
                 has_failed: false,
                 not_listening: Vec::new(),
@@ -189,9 +192,10 @@ impl HostStatus {
         self.state().phase
     }
 
-    /// Whether a reload is under way.
-    pub fn is_reloading(&self) -> bool {
-        self.state().is_reloading
+    /// Waits until no reload is under way.
+    pub(crate) async fn reloaded(&self) {
+        // (This one sends, so that there is always an answer.)
+        let _ = self.reloading.subscribe().wait_for(|is_reloading| !is_reloading).await;
     }
 
     /// Addresses of the settings on which the host does not listen, and why.
@@ -315,12 +319,11 @@ impl HostStatus {
     }
 
     pub(crate) fn set_reloading(&self, is_reloading: bool) {
-        let failed = self.host.failed_reloads.load(Relaxed);
-        let mut state = self.state();
-        if state.is_reloading == is_reloading {
+        if *self.reloading.borrow() == is_reloading {
             return;
         }
-        state.is_reloading = is_reloading;
+        let failed = self.host.failed_reloads.load(Relaxed);
+        let mut state = self.state();
         let outcome = match is_reloading {
             true => "begun",
             false if failed > state.failed_before => "failed",
@@ -329,6 +332,7 @@ impl HostStatus {
         state.failed_before = failed;
         drop(state);
         self.events.note(&HostEvent::Reload { state: outcome });
+        self.reloading.send_replace(is_reloading);
     }
 
     pub(crate) fn set_not_listening(&self, addresses: Vec<(String, String)>) {

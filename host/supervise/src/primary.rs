@@ -19,6 +19,7 @@ mod host_listeners;
 mod life;
 mod listeners;
 mod liveness;
+mod logging;
 mod place;
 mod profiles;
 mod profiling;
@@ -50,7 +51,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use wasmhost_base::log;
+use wasmhost_base::log::{self, LogNow};
 use wasmhost_base::panics::{caught, guarded};
 use wasmhost_base::woken::when_woken;
 use wasmhost_config::{Config, WorkerKind};
@@ -140,7 +141,8 @@ async fn run_on<B: Backend>(
     let mut signals = Signals::install().map_err(system("install signal handlers"))?;
     let spawner = Arc::clone(&bootstrap.spawner);
     let config = Arc::new(bootstrap.config.clone());
-    tell_start(&config);
+    log::show(LogNow { access: config.access_log, ..log::now() });
+    logging::tell_start(&config);
     bootstrap.confinement.log();
     let mut service_manager = std::mem::take(&mut bootstrap.service_manager);
     service_manager.starts(config.compilation.timeout);
@@ -226,7 +228,7 @@ async fn run_on<B: Backend>(
     let acceptors = Acceptors::new(doors.collect());
     let divisions = make_divisions(groups, &places, (&backend, &apps), &config, &admission)?;
     let (scheduling, mut runs) = Scheduling::new(bootstrap_schedules);
-    let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers);
+    let (reload, mut read) = Reload::new(config.addresses().cloned().collect(), config.workers, log::now());
     let mut primary = Primary {
         backend,
         apps,
@@ -315,17 +317,6 @@ fn make_divisions<B: Backend>(
         Ok(Division::new(group, (own, config.workers), admission, table))
     };
     groups.into_iter().enumerate().map(division).collect()
-}
-
-fn tell_start(config: &Config) {
-    let (version, workers, worker_kind) = (env!("CARGO_PKG_VERSION"), config.all_workers(), config.worker_kind.name());
-    match &*config.apps {
-        [only] if is_single(config) => {
-            let component = only.component.display();
-            tracing::info!(target: log::START, version, %component, workers, worker_kind, "starting");
-        }
-        apps => tracing::info!(target: log::START, version, apps = apps.len(), workers, worker_kind, "starting"),
-    }
 }
 
 /// Loads the app that is to be loaded first, before there are workers.
@@ -511,6 +502,7 @@ impl<B: Backend> Primary<B> {
                         rest = Some(Rest::new(self.config.drain_timeout));
                     }
                 }
+                Heard::Command(ControlOrder::LogLevel { level, ended }) => self.change_log_level(level, ended),
                 Heard::Command(ControlOrder::Scale { workers, group, ended }) if announced && !draining => {
                     self.scale_for(workers, group.as_deref(), ended);
                 }

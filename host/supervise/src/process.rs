@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 pub use self::child::{WorkerProcessError, run as run_child};
 
+use wasmhost_base::log;
 use wasmhost_base::wire::{Descriptor, Sent};
 use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
@@ -151,6 +152,7 @@ impl Backend for Processes {
             own_listeners: start.own_listeners.iter().map(|(id, _)| *id).collect(),
             share,
             missing: self.missing.clone(),
+            log: log::now(),
             first,
         };
         let hired = Hired {

@@ -131,7 +131,6 @@ impl Replay {
     pub fn prepare(mut config: Config) -> Result<Self, ReplayError> {
         config.workers = 1;
         config.worker_kind = WorkerKind::Thread;
-        config.access_log = false;
         config.app_idle_timeout = None;
         // Faults are recorded; nothing is written.
         config.crashes.dir = Some(PathBuf::new());

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use wasmhost_base::heap;
+use wasmhost_base::log::LogNow;
 use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::{Launcher, Spawner};
@@ -216,6 +217,10 @@ impl Worker for ThreadHandle {
 
     fn listeners(&self, listeners: &Arc<Listeners>) {
         self.orders.listeners(Arc::clone(listeners));
+    }
+
+    fn log(&self, _: LogNow) {
+        // It is that of this process.
     }
 
     fn supply(&self, app: AppId, guest: Arc<Guest>, tag: RevisionTag) {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use tracing::Level;
 
 use super::journal;
+use super::present;
 use super::queue::LogQueue;
 use super::settings::LogFormat;
 
@@ -69,6 +70,11 @@ thread_local! {
 /// Has lines written from now on.
 pub(super) fn start(sink: Sink<LogQueue>) {
     let _ = SINK.set(sink);
+}
+
+/// Whether lines are to be written.
+pub fn is_on() -> bool {
+    present::shows_requests()
 }
 
 /// Writes a line. Without a place for lines, it is an event of the log like any other.

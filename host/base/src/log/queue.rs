@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::recent;
+
 /// Lines that may wait to be written, and their bytes; more are lost.
 const LINES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 8 << 20;
@@ -55,7 +57,11 @@ fn lines_in(bytes: &[u8]) -> usize {
 
 /// The end of the queue where lines are put in.
 #[derive(Clone)]
-pub(super) struct LogQueue(Arc<SharedQueue>);
+pub(super) struct LogQueue {
+    shared: Arc<SharedQueue>,
+    /// Its lines are also among the last ones, which can be looked at.
+    keeps: bool,
+}
 
 struct SharedQueue {
     waiting: Mutex<WaitingLines>,
@@ -97,26 +103,31 @@ impl LogQueue {
             written: Condvar::new(),
             lost: AtomicU64::new(0),
         });
-        let queue = Self(Arc::clone(&shared));
+        let queue = Self { shared: Arc::clone(&shared), keeps: true };
         let thread = std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all_to(out, tell));
         if thread.is_err() {
             // Nobody would take out what is put in. (A system without a thread to give does not start the host.)
-            queue.0.lock().has_ended = true;
+            queue.shared.lock().has_ended = true;
         }
         queue
+    }
+
+    /// For lines that are too many to be looked at.
+    pub(super) fn unkept(&self) -> Self {
+        Self { keeps: false, ..self.clone() }
     }
 
     /// Waits until all is written, for a moment at most, and takes no more.
     pub(super) fn end(&self) {
         let deadline = Instant::now() + FLUSH_WITHIN;
-        let mut waiting = self.0.lock();
+        let mut waiting = self.shared.lock();
         while !waiting.has_ended && (waiting.is_writing || !waiting.batches.is_empty()) {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
-            (waiting, _) = self.0.written.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
+            (waiting, _) = self.shared.written.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
         }
         waiting.has_ended = true;
         drop(waiting);
-        self.0.more.notify_one();
+        self.shared.more.notify_one();
     }
 }
 
@@ -124,7 +135,11 @@ impl Write for LogQueue {
     /// Takes all, or loses it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let lines = lines_in(bytes);
-        let mut waiting = self.0.lock();
+        let mut waiting = self.shared.lock();
+        if self.keeps {
+            // (One at a time: it has the queue.)
+            recent::recent_lines().keep(bytes);
+        }
         if waiting.has_room(lines, bytes.len()) {
             waiting.lines += lines;
             waiting.bytes += bytes.len();
@@ -133,11 +148,11 @@ impl Write for LogQueue {
             let wakes = waiting.batches.len() == 1;
             drop(waiting);
             if wakes {
-                self.0.more.notify_one();
+                self.shared.more.notify_one();
             }
         } else {
             drop(waiting);
-            self.0.note_lost(lines);
+            self.shared.note_lost(lines);
         }
         Ok(bytes.len())
     }
@@ -238,7 +253,7 @@ mod tests {
         };
         let mut queue = LogQueue::start(Gate { allowed, lines }, tell);
         queue.write_all(b"first\n")?;
-        while !queue.0.lock().is_writing {
+        while !queue.shared.lock().is_writing {
             std::thread::yield_now();
         }
         // One is in the writer's hands, and the queue has room for so many.

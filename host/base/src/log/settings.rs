@@ -38,16 +38,16 @@ impl Default for LogSettings {
 }
 
 /// How a level is written for another process of the host.
-mod level {
+pub(super) mod level {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
     use tracing::level_filters::LevelFilter;
 
-    pub(super) fn serialize<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(level: &LevelFilter, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(level)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LevelFilter, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LevelFilter, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

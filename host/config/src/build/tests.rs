@@ -174,10 +174,12 @@ fn an_empty_list_of_addresses_is_a_mistake_of_the_host() {
 fn settings_of_the_host_that_differ_are_named_as_the_file_names_them() {
     let config = |more: &str| read_in(folder(&(more.to_owned() + EXAMPLE)).path(), &[]).unwrap();
     let before = config("");
-    let after = config("memory-total = \"1GiB\"\ncompile-timeout = \"7s\"\ndrain-timeout = \"3s\"\n");
+    let after = config(
+        "memory-total = \"1GiB\"\ncompile-timeout = \"7s\"\ndrain-timeout = \"3s\"\nlog-level = \"warn\"\naccess-log = true\n",
+    );
     let mut changed = changed_host_settings(&before, &after);
     changed.sort_unstable();
-    assert_eq!(changed, ["compile-timeout", "drain-timeout", "memory-total"]);
+    assert_eq!(changed, ["compile-timeout", "drain-timeout", "memory-total"], "a reload follows the log");
     let mut elsewhere = before.clone();
     elsewhere.listeners.clear();
     assert!(changed_host_settings(&before, &elsewhere).is_empty(), "addresses change without a restart");

@@ -1,9 +1,12 @@
 //! What can be typed for hosts that run: `ps`, `status`, `top`, `events`, `logs`, `reload`, `rollback`, `promote`, `restart`, `scale`,
-//! `drain`, `upgrade`, `stop`, `schedule`.
+//! `log-level`, `drain`, `upgrade`, `stop`, `schedule`.
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+
+use crate::settings::LOG_LEVELS;
 
 /// Flags of `wasmhost ps`.
 #[derive(Debug, Args)]
@@ -44,8 +47,8 @@ pub struct TopArgs {
 }
 
 const TOP_KEYS: &str = "\
-Keys: Tab next table, arrows select, < > column to sort by, i other way round, / filter, r reload, x restart, space pause,
-Enter details, h help, q end.
+Keys: Tab next table, arrows select, < > column to sort by, i other way round, / filter, r reload, x restart, + and - one
+worker more or less, space pause, Enter details, h help, q end.
 Without colours: NO_COLOR=1. Exit codes: 0 ended by a key or a signal, 1 there is no such host, it did not answer, or it is gone; \
 2 wrong usage.";
 
@@ -99,6 +102,14 @@ pub struct ReloadArgs {
     pub app: Option<String>,
 }
 
+/// An app of a host that runs.
+#[derive(Debug, Args)]
+pub struct AppArgs {
+    /// The app [default: the only one].
+    #[arg(long = "app", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
 /// Flags of `wasmhost rollback`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -111,9 +122,9 @@ pub struct RollbackArgs {
     /// Which.
     #[command(flatten)]
     pub host: HostArgs,
-    /// The app [default: the only one].
-    #[arg(long, value_name = "NAME")]
-    pub app: Option<String>,
+    /// Of which app.
+    #[command(flatten)]
+    pub app: AppArgs,
     /// The number of the revision [default: the latest one before that which is served, but for those from which the host went back].
     #[arg(long, value_name = "REVISION")]
     pub to: Option<u64>,
@@ -129,9 +140,9 @@ pub struct PromoteArgs {
     /// Which.
     #[command(flatten)]
     pub host: HostArgs,
-    /// The app [default: the only one].
-    #[arg(long, value_name = "NAME")]
-    pub app: Option<String>,
+    /// Of which app.
+    #[command(flatten)]
+    pub app: AppArgs,
 }
 
 /// Flags of `wasmhost restart`.
@@ -166,6 +177,24 @@ pub struct ScaleArgs {
     /// Those of this group, not those that take connections.
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
+}
+
+/// Flags of `wasmhost log-level`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without a level, it prints the one that holds. Another one holds for all workers of the host, also for those that start later, until a \
+reload finds a level in wasmhost.toml that it did not have before, or until the host ends.
+Exit codes: 0 done, 1 there is no such host, or it did not answer; 2 wrong usage.")]
+pub struct LogLevelArgs {
+    /// The lowest level that the log shows from now on.
+    #[arg(value_name = "LEVEL", value_parser = PossibleValuesParser::new(LOG_LEVELS.iter().map(|(name, _)| *name)))]
+    pub level: Option<String>,
+    /// The host's name, as `wasmhost ps` shows it, or the path of its control socket [default: the only one that runs].
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `wasmhost drain`.

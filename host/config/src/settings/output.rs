@@ -7,7 +7,7 @@ use crate::{ControlSocket, LogForm, LogLevel, admin, parse};
 use super::entry::{Form, Group, Setting, Takes, host, host_list};
 
 const LOG_FORMS: &[(&str, LogForm)] = &[("auto", LogForm::Auto), ("text", LogForm::Text), ("json", LogForm::Json)];
-const LOG_LEVELS: &[(&str, LogLevel)] = &[
+pub(crate) const LOG_LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
     ("info", LogLevel::Info),
@@ -35,7 +35,7 @@ pub(super) const GROUP: Group = Group {
             key: "log-level",
             form: Form::Choice("LEVEL", || names(LOG_LEVELS)),
             default: Some("info"),
-            help: "Lowest level that is logged: error, warn, info, debug or trace",
+            help: "Lowest level that is logged: error, warn, info, debug or trace. A reload follows changes, and `wasmhost log-level` changes it while the host runs",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.config.log.level, choice(text, LOG_LEVELS)),
@@ -47,7 +47,7 @@ pub(super) const GROUP: Group = Group {
             key: "access-log",
             form: Form::Switch,
             default: None,
-            help: "Log a line for each request",
+            help: "Log a line for each request. A reload follows changes",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.config.access_log, parse::switch(text)),

@@ -123,7 +123,7 @@ impl Exchange {
             is_old: request.version() < Version::HTTP_11,
             is_on_stream: request.version() == Version::HTTP_2,
             protocol,
-            path: worker.config.access_log.then(|| target_of(request.uri())).flatten(),
+            path: access::is_on().then(|| target_of(request.uri())).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
             revision: Cell::new(0),
@@ -235,7 +235,7 @@ impl Exchange {
         if self.is_old && ending != Ending::Whole {
             self.carrier.end_with_reset();
         }
-        if worker.config.access_log && self.is_counted.get() {
+        if access::is_on() && self.is_counted.get() {
             self.log(ending, elapsed);
         }
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use wasmhost_config::guarded_values;
-use wasmhost_sandbox::{Fault, FaultKind, InstanceRecord, Recorded, capabilities};
+use wasmhost_sandbox::{Fault, FaultKind, InstanceRecord, Recorded, TrapFrame, capabilities};
 
 use super::common::PoolNotice;
 use super::health::Verdict;
@@ -104,7 +104,9 @@ impl Pool {
     ) {
         let Some(app) = self.id() else { return };
         let report = self.report(origin, fault, record).map(Box::new);
-        self.common.tell(PoolNotice::Fault(app, InstanceFault::of(fault, request, origin.revision), report));
+        let trace = fault.trace.as_deref().map(trace_text).or_else(|| stack_text(&fault.frames));
+        let fault = InstanceFault::of(fault, trace.as_deref(), request, origin.revision);
+        self.common.tell(PoolNotice::Fault(app, fault, report));
     }
 
     fn report(&self, origin: &InstanceOrigin, fault: &Fault, record: Option<InstanceRecord>) -> Option<FaultReport> {
@@ -127,4 +129,13 @@ impl Pool {
         let instance = OfInstance { component_sha256, cpu_us, served };
         Some(FaultReport::of(fault, &instance, &recorded, &hiding))
     }
+}
+
+/// A stack without its source, a line a frame; none: it is not known.
+fn stack_text(frames: &[TrapFrame]) -> Option<String> {
+    let line = |TrapFrame { function, offset, .. }: &TrapFrame| match offset {
+        Some(offset) => format!("  at {function} (offset {offset:#x})\n"),
+        None => format!("  at {function}\n"),
+    };
+    (!frames.is_empty()).then(|| frames.iter().map(line).collect())
 }

@@ -42,8 +42,8 @@ impl Trim {
         self.ask();
     }
 
-    /// Looks when it is asked; never ends.
-    pub(crate) async fn run(&self) {
+    /// Looks when it is asked; never ends. `given_back`: called when memory was given back.
+    pub(crate) async fn run(&self, given_back: impl Fn()) {
         loop {
             self.called.notified().await;
             tokio::time::sleep(DELAY).await;
@@ -54,6 +54,7 @@ impl Trim {
                 // Requests that were served beside it held pages of which they needed little.
                 tokio::time::sleep(SETTLED).await;
                 heap::give_back(0);
+                given_back();
             }
         }
     }

@@ -346,13 +346,12 @@ fn tend(worker: &Rc<WorkerShared>, cpu: Rc<WorkerCpu>) {
     let (apps, common) = (Rc::clone(&worker.apps), Rc::clone(&worker.apps.common));
     spawn(Box::pin(cpu.attend()));
     spawn(Box::pin(apps.put_to_sleep()));
-    spawn(Box::pin(async move { common.trim.run().await }));
+    let metrics = worker.metrics;
+    spawn(Box::pin(async move { common.trim.run(|| metrics.note_resident()).await }));
     spawn(Box::pin(answer_calls(Rc::clone(worker))));
     let tended = Rc::clone(worker);
     spawn(Box::pin(async move { tended.connections.tend().await }));
-    if worker.config.access_log {
-        spawn(Box::pin(access::hand_over_in_time()));
-    }
+    spawn(Box::pin(access::hand_over_in_time()));
 }
 
 /// The connections of a worker.

@@ -11,7 +11,8 @@ use wasmhost_supervise::control::client::{ControlError, FoundHost, ask, hosts};
 use super::model::TopAnswer;
 use super::news::{TopNews, TopOrder};
 use crate::commands::hosts::{
-    HostCommandError, PATIENCE, has_failed, reload_of, reload_told, restart_of, restart_told, status_of,
+    HostCommandError, PATIENCE, has_failed, reload_of, reload_told, restart_of, restart_told, scale_of, scale_told,
+    status_of,
 };
 
 /// Hosts that are shown at most.
@@ -86,6 +87,9 @@ fn found(name: Option<&str>) -> Vec<FoundHost> {
 pub(super) fn carry_out(host: &FoundHost, order: TopOrder, news: &SyncSender<TopNews>) {
     let outcome = match &order {
         TopOrder::Reload(_) => reload_of(host).map(|outcome| reload_told(has_failed(&outcome)).to_owned()),
+        TopOrder::Scale { group, workers, .. } => {
+            scale_of(host, *workers, group.as_deref()).map(|outcome| scale_told(&outcome))
+        }
         TopOrder::Restart(_, worker) => restart_of(host, *worker).map(|outcome| restart_told(&outcome)),
     };
     let told = outcome.unwrap_or_else(|error| format!("not {}: {error}", order.doing()));

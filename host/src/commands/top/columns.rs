@@ -23,18 +23,19 @@ pub(super) enum TopColumn {
     GuestCpu,
     Memory,
     Peak,
+    Resident,
     Faults,
     Errors,
     Bars,
 }
 
 use TopColumn::{
-    Bars, Connections, Cpu, Errors, Faults, GuestCpu, InFlight, Memory, Name, P50, P99, Peak, Queue, Requests, State,
-    Uptime,
+    Bars, Connections, Cpu, Errors, Faults, GuestCpu, InFlight, Memory, Name, P50, P99, Peak, Queue, Requests,
+    Resident, State, Uptime,
 };
 
 /// All, in their order on the screen.
-const ALL: [TopColumn; 16] = [
+const ALL: [TopColumn; 17] = [
     Name,
     State,
     Uptime,
@@ -48,13 +49,29 @@ const ALL: [TopColumn; 16] = [
     GuestCpu,
     Memory,
     Peak,
+    Resident,
     Faults,
     Errors,
     Bars,
 ];
 /// Where there is little room, these go first, in this order. (A name and a rate stay.)
-const LEFT_OUT: [TopColumn; 14] =
-    [Bars, Errors, Peak, Uptime, Connections, GuestCpu, Memory, P50, Queue, InFlight, Cpu, Faults, State, P99];
+const LEFT_OUT: [TopColumn; 15] = [
+    Bars,
+    Errors,
+    Peak,
+    Resident,
+    Uptime,
+    Connections,
+    GuestCpu,
+    Memory,
+    P50,
+    Queue,
+    InFlight,
+    Cpu,
+    Faults,
+    State,
+    P99,
+];
 /// Narrowest and widest column of names.
 const NAMES: [usize; 2] = [12, 28];
 /// Narrowest and widest column of bars.
@@ -77,6 +94,7 @@ impl TopColumn {
             GuestCpu => "CPU/RQ",
             Memory => "MEM",
             Peak => "PEAK",
+            Resident => "RSS",
             Faults => "FLTS",
             Errors => "5XX/S",
             Bars => "REQ/S BEFORE",
@@ -93,7 +111,7 @@ impl TopColumn {
             State => 9,
             Uptime | GuestCpu => 6,
             Connections | InFlight | Queue | Cpu | Faults => 4,
-            Requests | P50 | P99 | Memory | Peak | Errors => 5,
+            Requests | P50 | P99 | Memory | Peak | Resident | Errors => 5,
             Bars => BARS[0],
         }
     }
@@ -102,9 +120,9 @@ impl TopColumn {
         !matches!(self, Name | State | Bars)
     }
 
-    /// Whether the table has it: clients' connections belong to no app.
+    /// Whether the table has it: clients' connections and processes belong to no app.
     fn is_of(self, table: TopTable) -> bool {
-        self != Connections || table != TopTable::Apps
+        !matches!(self, Connections | Resident) || table != TopTable::Apps
     }
 
     /// What stands there of a row; bars take `columns`.
@@ -126,6 +144,7 @@ impl TopColumn {
             GuestCpu => some(rates.and_then(|rates| rates.guest_us).map(|us| time(TopTime { us, is_above: false }))),
             Memory => some(figures.memory_bytes.map(bytes)),
             Peak => some(figures.peak_bytes.map(bytes)),
+            Resident => some(figures.resident_bytes.map(bytes)),
             Faults => count(figures.faults.values().sum()),
             Errors => some(rates.map(|rates| rate(rates.errors))),
             Bars => letters.bars(row.history.iter().copied(), columns),
@@ -148,6 +167,7 @@ impl TopColumn {
             GuestCpu => rates.and_then(|rates| rates.guest_us),
             Memory => figures.memory_bytes.map(float),
             Peak => figures.peak_bytes.map(float),
+            Resident => figures.resident_bytes.map(float),
             Faults => Some(float(figures.faults.values().sum())),
             Errors => rates.map(|rates| rates.errors),
         }

@@ -105,6 +105,7 @@ fn of_row(row: &TopRow) -> Map<String, Value> {
         "instances": figures.instances,
         "memory_bytes": figures.memory_bytes,
         "memory_peak_bytes": figures.peak_bytes,
+        "resident_bytes": figures.resident_bytes,
         "requests": figures.requests,
         "requests_per_second": number(rates.map(|rates| rates.requests)),
         "errors_per_second": number(rates.map(|rates| rates.errors)),

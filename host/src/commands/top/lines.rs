@@ -30,7 +30,7 @@ const OTHER_TABLE_ROWS: usize = 4;
 const HEAD_TEXTS: usize = 72;
 const HEAD_BARS: [usize; 2] = [8, 60];
 
-const HELP: [&str; 16] = [
+const HELP: [&str; 17] = [
     "Tab, 1 2 3 4    the next table; hosts, workers, apps, events",
     "arrows, j k     select a row (also PgUp, PgDn, Home, End)",
     "Enter           all of the selected row, with its whole last fault",
@@ -39,6 +39,7 @@ const HELP: [&str; 16] = [
     "/               filter by name or state; Enter keeps it, Esc leaves it",
     "r               reload the host",
     "x               restart the selected worker; in other tables, all",
+    "+ -             one worker more or less (of the selected worker's group)",
     "space           pause, and go on",
     "Ctrl-L, Ctrl-Z  draw anew; stop until the shell goes on",
     "q, Ctrl-C       end",
@@ -46,7 +47,7 @@ const HELP: [&str; 16] = [
     "BUSY: requests in flight   WAIT: requests that wait for an instance",
     "P50, P99: times of the last interval's requests   FLTS: faults so far",
     "CPU: % of a core (of a worker all, of an app its guests; 12c: 12 cores)",
-    "CPU/RQ: CPU time in guests for each request   PEAK: most memory so far",
+    "CPU/RQ: CPU time in guests for each request   PEAK: most memory so far   RSS: RAM of the process",
 ];
 
 /// The lines of the screen, none wider than it, and how many rows of the table are seen at once.
@@ -279,8 +280,8 @@ impl Canvas {
             parts.push((format!("by {}{way}  ", column.title(view.table)), TopPaint::Strong));
         }
         let keys = match self.look.columns {
-            0..=59 => "q end h help Tab <> / r x",
-            _ => "q end  h help  Tab table  <> order  / filter  r reload  x restart",
+            0..=59 => "q end h help Tab <> / r x + -",
+            _ => "q end  h help  Tab  <> order  / filter  r reload  x restart  +- scale",
         };
         parts.push((keys.to_owned(), TopPaint::Dim));
         parts
@@ -321,6 +322,10 @@ fn paint_of(row: &TopRow) -> TopPaint {
 fn question(order: &TopOrder) -> String {
     match order {
         TopOrder::Reload(_) => "reload the host? y n".to_owned(),
+        TopOrder::Scale { group, workers, .. } => {
+            let of = group.as_ref().map(|group| format!(" in the group {group}")).unwrap_or_default();
+            format!("scale to {workers} workers{of}? Clients lose no request. y n")
+        }
         TopOrder::Restart(_, Some(worker)) => format!("restart worker {worker}? Clients lose no request. y n"),
         TopOrder::Restart(_, None) => "restart all workers, one after another? Clients lose no request. y n".to_owned(),
     }
@@ -406,6 +411,9 @@ fn detail_title(row: &TopRow, table: TopTable) -> String {
     }
     parts.push(format!("instances {}", figures.instances));
     parts.push(format!("peak {}", some(figures.peak_bytes.map(bytes))));
+    if let Some(resident) = figures.resident_bytes {
+        parts.push(format!("rss {}", bytes(resident)));
+    }
     parts.push(format!("requests {}", figures.requests));
     parts.push(format!("5xx/s {}", some(rates.map(|rates| rate(rates.errors)))));
     format!("-- {} --", parts.join(", "))
@@ -530,6 +538,8 @@ mod tests {
         let mut view = TopView::default();
         press(&mut view, &model, "r");
         assert!(shown(&model, &view, 80, 24)[23].starts_with("reload the host? y n"));
+        press(&mut view, &model, "n+");
+        assert!(shown(&model, &view, 80, 24)[23].starts_with("scale to 3 workers? Clients lose no request. y n"));
         press(&mut view, &model, "n");
         view.tell("reloaded".to_owned(), Instant::now());
         assert_eq!(shown(&model, &view, 80, 24)[23], "reloaded");

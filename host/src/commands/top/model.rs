@@ -161,6 +161,12 @@ impl TopHost {
         matches!(self.link, HostLink::Gone { since, .. } if now.saturating_duration_since(since) >= within)
     }
 
+    /// How many workers it has, of this group or of those that take connections.
+    pub(super) fn workers_of(&self, group: Option<&str>) -> usize {
+        let is_one = |row: &&TopRow| row.part.group.as_deref() == group && row.part.state != "left";
+        self.workers.iter().filter(is_one).count()
+    }
+
     fn note(&mut self, event: &Value) {
         if let Some(fault) = fault(event) {
             let rows = self.workers.iter_mut().filter(|row| row.part.name == fault.worker);

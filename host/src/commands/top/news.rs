@@ -64,13 +64,15 @@ pub(super) enum TopOrder {
     Reload(PathBuf),
     /// To replace this worker, or all.
     Restart(PathBuf, Option<u16>),
+    /// To have so many workers, of this group or of those that take connections.
+    Scale { socket: PathBuf, group: Option<String>, workers: u16 },
 }
 
 impl TopOrder {
     /// Of which host.
     pub(super) fn socket(&self) -> &Path {
         match self {
-            Self::Reload(socket) | Self::Restart(socket, _) => socket,
+            Self::Reload(socket) | Self::Restart(socket, _) | Self::Scale { socket, .. } => socket,
         }
     }
 
@@ -79,6 +81,7 @@ impl TopOrder {
         match self {
             Self::Reload(_) => "reloading",
             Self::Restart(..) => "restarting",
+            Self::Scale { .. } => "scaling",
         }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct TopFigures {
     pub(super) instances: u64,
     pub(super) memory_bytes: Option<u64>,
     pub(super) peak_bytes: Option<u64>,
+    /// RAM of the process, of a host of all its processes; none: it is a thread.
+    pub(super) resident_bytes: Option<u64>,
     pub(super) uptime: Option<Duration>,
 }
 
@@ -69,6 +71,8 @@ impl TopSample {
         let mut figures = sum(&workers);
         figures.memory_bytes = number(status, "instance_memory_bytes");
         figures.peak_bytes = number(status, "instance_memory_peak_bytes");
+        let own = number(status, "resident_bytes").filter(|bytes| *bytes > 0);
+        figures.resident_bytes = own.map(|own| own + figures.resident_bytes.unwrap_or(0));
         figures.uptime = number(status, "uptime_seconds").map(Duration::from_secs);
         Self {
             pid: number(status, "pid").unwrap_or(0),
@@ -125,6 +129,7 @@ fn figures(of: &Value) -> TopFigures {
         instances: number(of, "instances").unwrap_or(0),
         memory_bytes: number(of, "memory_bytes"),
         peak_bytes: number(of, "memory_peak_bytes"),
+        resident_bytes: number(of, "resident_bytes").filter(|bytes| *bytes > 0),
         uptime: number(of, "uptime_seconds").map(Duration::from_secs),
     }
 }
@@ -142,6 +147,7 @@ fn sum(parts: &[TopPart]) -> TopFigures {
             (&mut all.cpu_us, figures.cpu_us),
             (&mut all.connections, figures.connections),
             (&mut all.waiting, figures.waiting),
+            (&mut all.resident_bytes, figures.resident_bytes),
         ] {
             *sum = one.map_or(*sum, |one| Some(sum.unwrap_or(0) + one));
         }

@@ -53,7 +53,7 @@ pub(super) fn time(time: TopTime) -> String {
 }
 
 /// Bytes in at most five characters, by powers of 1,024: `512B`, `1.2M`, `120M`, `2.0G`.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(in crate::commands) fn bytes(bytes: u64) -> String {
     let mut value = float(bytes);
     let mut letters = ["B", "K", "M", "G", "T", "P", "E"].into_iter();
     let mut letter = letters.next().unwrap_or_default();

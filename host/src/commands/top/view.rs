@@ -224,7 +224,6 @@ impl TopView {
             TopKey::End => self.go(model, |_| usize::MAX),
             TopKey::Enter => self.mode = TopMode::Details,
             TopKey::Escape => self.filter.clear(),
-            // A key that changes the number of workers belongs here, as an order of its own.
             TopKey::Letter('r') => self.ask(model, TopOrder::Reload),
             TopKey::Letter('x') => {
                 let rows = self.rows(model, TopTable::Workers);
@@ -233,9 +232,21 @@ impl TopView {
                 let worker = worker.filter(|_| self.table == TopTable::Workers);
                 self.ask(model, |socket| TopOrder::Restart(socket, worker));
             }
+            TopKey::Letter('+') => self.ask_to_scale(model, |workers| workers.checked_add(1)),
+            TopKey::Letter('-') => self.ask_to_scale(model, |workers| workers.checked_sub(1)),
             _ => {}
         }
         TopAct::None
+    }
+
+    /// Another number of workers: of those that take connections, or, with a worker of a group selected, of that group.
+    fn ask_to_scale(&mut self, model: &TopModel, to: impl FnOnce(u16) -> Option<u16>) {
+        let rows = self.rows(model, TopTable::Workers);
+        let selected = rows.get(self.position(TopTable::Workers, &rows)).filter(|_| self.table == TopTable::Workers);
+        let group = selected.and_then(|row| row.part.group.clone());
+        let now = self.host(model).map_or(0, |host| host.workers_of(group.as_deref()));
+        let Some(workers) = u16::try_from(now).ok().and_then(to).filter(|workers| *workers > 0) else { return };
+        self.ask(model, |socket| TopOrder::Scale { socket, group, workers });
     }
 
     fn order_by(&mut self, column: TopColumn) {
@@ -345,6 +356,18 @@ mod tests {
         press(&mut view, &model, &[TopKey::Down]);
         let one = TopAct::Order(TopOrder::Restart(socket.clone(), Some(2)));
         assert_eq!(press(&mut view, &model, &letters("xy")), one);
+        let scale = |workers| TopAct::Order(TopOrder::Scale { socket: socket.clone(), group: None, workers });
+        assert_eq!(press(&mut view, &model, &letters("+y")), scale(3));
+        assert_eq!(press(&mut view, &model, &letters("-y")), scale(1));
+        // One that has left is none, and the last one stays.
+        model.hosts[0].workers[1].part.state = "left".to_owned();
+        assert_eq!(press(&mut view, &model, &letters("+y")), scale(2));
+        assert_eq!(press(&mut view, &model, &letters("-")), TopAct::None);
+        assert_eq!(view.mode, TopMode::Tables);
+        model.hosts[0].workers[1].part.state = "listening".to_owned();
+        model.hosts[0].workers[1].part.group = Some("g".to_owned());
+        let of_group = TopOrder::Scale { socket: socket.clone(), group: Some("g".to_owned()), workers: 2 };
+        assert_eq!(press(&mut view, &model, &letters("+y")), TopAct::Order(of_group), "a worker of it is selected");
         model.hosts[0].busy = Some("reloading");
         assert_eq!(press(&mut view, &model, &letters("xy")), TopAct::None);
         assert_eq!(view.message(Instant::now()), Some("not begun: the host is reloading"));

@@ -9,6 +9,9 @@ use http_body_util::{BodyExt as _, Full};
 
 use wasmhost_serve::metrics::AdminRefusal;
 
+/// What answers of the admin address have, and those of the control socket have not: a socket beside it may be either.
+pub(crate) const ADMIN_ADDRESS: HeaderName = HeaderName::from_static("wasmhost-admin");
+
 /// An answer.
 pub(crate) type AdminAnswer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-use wasmhost_base::log::LogDestination;
+use wasmhost_base::log::{self, LogDestination};
 use wasmhost_confine::Confinement;
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, DurationsSum, HostFigures, LATENCY_BOUNDS, MetricRow, MetricValue, Shows,
@@ -36,6 +36,8 @@ struct Status<'a> {
     confinement: &'a Confinement,
     /// Where its log goes, as it was at the start.
     log: &'a LogDestination,
+    /// The lowest level in it.
+    log_level: &'static str,
     /// Where bundles about faults are left; left out where none are.
     #[serde(skip_serializing_if = "Option::is_none")]
     crash_dir: Option<String>,
@@ -334,6 +336,7 @@ pub(super) fn render(host_status: &HostStatus) -> String {
         metrics: OfHost(host_status, &sums),
         confinement: &host_status.confinement,
         log: &host_status.log,
+        log_level: log::level_name(log::now().level),
         crash_dir: host_status.config.crashes.dir.as_ref().map(|dir| dir.display().to_string()),
         not_listening: host_status.not_listening().into_iter().collect(),
         workers: workers.map(|((shown, row), figures)| WorkerStatus::of(*shown, row, figures)).collect(),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-use wasmhost_base::cpu_clock;
+use wasmhost_base::{cpu_clock, resident};
 use wasmhost_config::{DatabaseLimits, StoreLimits};
 use wasmhost_serve::metrics::{
     AcceptingFigures, AppFigures, HostFigures, Labelled, MetricKind, MetricRow, MetricValue, Shows, WorkerFigures,
@@ -58,6 +58,11 @@ pub(super) const OF_WORKER: &[MetricRow<Scoreboard>] = &[
         (Gauge, "worker_memory_peak_bytes", Some("memory_peak_bytes")),
         "The most memory of the worker's instances since the start of the host",
         Number(|worker| Count(worker.memory.peak())),
+    ),
+    row(
+        (Gauge, "worker_resident_bytes", Some("resident_bytes")),
+        "Memory of the worker's process in RAM, with what processes share, at its last sign of life; 0 where it is a thread",
+        Number(|worker| Count(worker.metrics.resident_bytes.load(Relaxed))),
     ),
 ];
 
@@ -169,6 +174,11 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         (Gauge, "instance_memory_max_bytes", Some("instance_memory_max_bytes")),
         "Bound on the memory of all instances (--memory-total)",
         Number(|host_status| Count(host_status.config.limits.memory_total_bytes)),
+    ),
+    row(
+        (Gauge, "resident_bytes", Some("resident_bytes")),
+        "Memory of the host's first process in RAM; with workers that are threads, theirs too",
+        Number(|_| Count(resident::bytes())),
     ),
     row(
         (Gauge, "uptime_seconds", Some("uptime_seconds")),

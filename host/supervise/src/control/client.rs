@@ -15,6 +15,8 @@ use tokio::net::UnixStream;
 
 use wasmhost_config::control::{directories, name_of, owner_of_sockets};
 
+use crate::admin::ADMIN_ADDRESS;
+
 /// Largest answer: the status of a thousand apps.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Longest line.
@@ -45,6 +47,9 @@ pub enum ControlError {
     /// Somebody else has taken the place of a host.
     #[error("behind the socket `{0}` is a process of another user")]
     Foreign(PathBuf),
+    /// A host answers there, but not to commands.
+    #[error("`{0}` is the admin address of a host, and no control socket")]
+    Admin(PathBuf),
     /// It was asked and did not answer as it should.
     #[error("the host behind `{0}` gave no answer: {1}")]
     NoAnswer(PathBuf, String),
@@ -183,5 +188,6 @@ async fn send(host: &FoundHost, request: request::Builder) -> Result<Response<In
         let request = request.header(header::HOST, "wasmhost").body(Empty::<Bytes>::new())?;
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(sender.send_request(request).await?)
     };
-    answer.await.map_err(|error| ControlError::NoAnswer(socket.to_owned(), error.to_string()))
+    let answer = answer.await.map_err(|error| ControlError::NoAnswer(socket.to_owned(), error.to_string()))?;
+    if answer.headers().contains_key(ADMIN_ADDRESS) { Err(ControlError::Admin(socket.to_owned())) } else { Ok(answer) }
 }

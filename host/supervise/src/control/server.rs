@@ -10,6 +10,9 @@ use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::log::level_name;
+use wasmhost_config::LogLevel;
+
 use super::ControlOrder;
 use crate::admin::{AdminAnswer, AdminCommand, Commands, LaterAnswer, page, switch_to};
 use crate::host_status::HostStatus;
@@ -17,8 +20,8 @@ use crate::profile::ProfileWish;
 use crate::schedules::LastRun;
 use crate::upgrade::{UPGRADE_PROTOCOL, begin};
 
-/// How often it is looked whether a reload has ended.
-const LOOKS: Duration = Duration::from_millis(10);
+/// How long the end of a reload is waited for: apps may have to be compiled.
+const RELOADED_WITHIN: Duration = Duration::from_mins(15);
 
 /// Takes commands, and has the primary carry them out.
 #[derive(Clone)]
@@ -66,6 +69,7 @@ impl Commands for Control {
             AdminCommand::Restart(worker) => Box::pin(restart(orders, worker)),
             AdminCommand::Scale(workers, group) => Box::pin(scale(orders, (workers, group), Arc::clone(host_status))),
             AdminCommand::Profile(wish) => Box::pin(profile(orders, wish)),
+            AdminCommand::LogLevel(level) => Box::pin(log_level(orders, level)),
             AdminCommand::Drain { is_undone } => {
                 host_status.set_withdrawn(!is_undone);
                 let ready = host_status.is_ready();
@@ -195,6 +199,28 @@ async fn scale(
     }
 }
 
+/// What came of a change of the log's level.
+#[derive(Serialize)]
+struct LogLevelOutcome {
+    before: &'static str,
+    level: &'static str,
+}
+
+/// Has the logs show another level.
+async fn log_level(orders: mpsc::Sender<ControlOrder>, level: LogLevel) -> AdminAnswer {
+    let (level, (ended, hears)) = (level.into(), oneshot::channel());
+    if orders.send(ControlOrder::LogLevel { level, ended }).await.is_err() {
+        return stopping();
+    }
+    match hears.await {
+        Ok(before) => {
+            let (before, level) = (level_name(before), level_name(level));
+            json(StatusCode::OK, &LogLevelOutcome { before, level })
+        }
+        Err(_) => stopping(),
+    }
+}
+
 /// An app that was loaded again.
 #[derive(Serialize)]
 struct LoadedApp {
@@ -302,12 +328,10 @@ async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>
     if orders.send(ControlOrder::Reload(begun)).await.is_err() || hears.await.is_err() {
         return stopping();
     }
-    // The primary shows that it reloads before it waits again.
-    loop {
-        tokio::time::sleep(LOOKS).await;
-        if !host_status.is_reloading() {
-            break;
-        }
+    // (The primary shows that it reloads before it waits again, and both are of one thread.)
+    if tokio::time::timeout(RELOADED_WITHIN, host_status.reloaded()).await.is_err() {
+        let within = humantime::format_duration(RELOADED_WITHIN);
+        return refused(format_args!("the reload goes on, longer than {within}; `wasmhost events` tells of its end"));
     }
     let (reloads, failed_reloads) = count();
     let apps = host_status.apps().into_values().filter_map(|app| {

@@ -11,6 +11,7 @@ use http::uri::Authority;
 
 use wasmhost_base::log::LogDestination;
 use wasmhost_base::private_files::make_directory;
+use wasmhost_base::resident;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::{Balance, Config, Listen, acme, databases_folder};
 use wasmhost_confine::spawner::{Settings, Spawner, TlsLook};
@@ -275,6 +276,7 @@ impl Bootstrap {
         if predecessor.is_some() {
             service_manager.be_silent();
         }
+        resident::prepare();
         let confinement = confine::apply(config.confine, &Cage::primary(config, capabilities()))?;
         Ok(Self {
             config: settings.config,

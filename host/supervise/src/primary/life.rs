@@ -82,7 +82,7 @@ impl<B: Backend> Primary<B> {
         if !self.serves(worker, app) {
             return;
         }
-        let InstanceFault { kind, detail, request, revision } = fault;
+        let InstanceFault { kind, detail, trace, request, revision } = fault;
         // (A worker process may have been broken into.)
         let (fault, detail) = (shortened(kind), shortened(detail));
         let record = self.apps.book.get(app);
@@ -100,7 +100,7 @@ impl<B: Backend> Primary<B> {
             (None, ..) | (_, None, _) | (.., None) => None,
         };
         let request = Some(request).filter(|request| *request > 0);
-        self.note(&HostEvent::Fault { worker: self.of_worker(worker), app, request, fault, detail, bundle });
+        self.note(&HostEvent::Fault { worker: self.of_worker(worker), app, request, fault, detail, bundle, trace });
     }
 
     /// Has all workers that still run end at once, and waits for them to tell the log what they break off: within

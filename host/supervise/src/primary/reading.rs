@@ -145,6 +145,7 @@ impl<B: Backend> Primary<B> {
             difference(before, &config.apps, &mut self.apps.numbers)
         };
         let follows_workers = self.follow_workers(&config);
+        self.follow_log(&config);
         self.tell_what_needs_a_restart(&config, follows_workers);
         if self.host_status.set_admin_access(&config.admin_access) {
             tracing::info!("reload: the names or the token of the admin address changed");
@@ -281,15 +282,16 @@ impl<B: Backend> Primary<B> {
         let config = &config;
         let changed = match &self.config.development {
             // It has its own.
-            Some(_) => changed_host_settings(
-                &self.config,
-                &Config { access_log: self.config.access_log, confine: self.config.confine, ..config.clone() },
-            ),
+            Some(_) => changed_host_settings(&self.config, &Config { confine: self.config.confine, ..config.clone() }),
             None => changed_host_settings(&self.config, config),
         };
         if !changed.is_empty() {
             let changed = changed.join(", ");
-            tracing::warn!("reload: {changed} changed, which has no effect yet: restart the host to apply it");
+            let hint = match self.no_upgrade() {
+                None => "`wasmhost upgrade` starts a new host with the new settings in its place, and loses no request",
+                Some(_) => "no reload and no `wasmhost upgrade` can apply it to this host",
+            };
+            tracing::warn!(hint, "reload: {changed} changed, which has no effect yet: restart the host to apply it");
         }
     }
 

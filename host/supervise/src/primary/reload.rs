@@ -5,6 +5,7 @@ use std::io;
 
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::log::LogNow;
 use wasmhost_config::{AppId, Listen};
 use wasmhost_confine::spawner::Reading;
 use wasmhost_sandbox::LoadError;
@@ -40,6 +41,8 @@ pub(super) struct Reload {
     pub(super) is_by_itself: bool,
     /// The number of workers that the reading names which is followed.
     pub(super) workers: u16,
+    /// What it says of the log.
+    pub(super) log: LogNow,
     /// Apps that are still loaded for the last reading; none: it is done.
     pub(super) loads: Option<BTreeSet<AppId>>,
     /// Who waits for the load of an app.
@@ -71,8 +74,13 @@ fn answer(waiting: &mut Option<LoadOutcome>, outcome: Result<(), LoadError>) {
 }
 
 impl Reload {
-    /// With nothing under way, and the end at which readings are heard; of the start: the addresses, and how many workers there are.
-    pub(super) fn new(listening: Vec<Listen>, workers: u16) -> (Self, mpsc::Receiver<io::Result<Reading>>) {
+    /// With nothing under way, and the end at which readings are heard; of the start: the addresses, how many workers
+    /// there are, and what the log shows.
+    pub(super) fn new(
+        listening: Vec<Listen>,
+        workers: u16,
+        log: LogNow,
+    ) -> (Self, mpsc::Receiver<io::Result<Reading>>) {
         let (readings, read) = mpsc::channel(1);
         let reload = Self {
             readings,
@@ -82,6 +90,7 @@ impl Reload {
             reader: None,
             listening,
             workers,
+            log,
             is_due: false,
             is_by_itself: false,
             loads: None,
@@ -156,6 +165,8 @@ impl Reload {
 
 #[cfg(test)]
 mod tests {
+    use wasmhost_base::log;
+
     use super::*;
 
     const APP: AppId = AppId(3);
@@ -173,7 +184,7 @@ mod tests {
 
     #[test]
     fn who_waits_hears_of_their_own_app_once_all_workers_serve_with_it() {
-        let (mut reload, _read) = Reload::new(Vec::new(), 1);
+        let (mut reload, _read) = Reload::new(Vec::new(), 1, log::now());
         let (mut one, mut other) = (waiting(&mut reload, APP, false), waiting(&mut reload, OTHER, false));
         reload.wait_for(APP, workers(&[1, 2]));
         reload.wait_for(OTHER, workers(&[1, 2]));
@@ -189,7 +200,7 @@ mod tests {
 
     #[test]
     fn who_asks_during_a_load_waits_for_the_next() {
-        let (mut reload, _read) = Reload::new(Vec::new(), 1);
+        let (mut reload, _read) = Reload::new(Vec::new(), 1, log::now());
         let mut next = waiting(&mut reload, APP, true);
         reload.wait_for(APP, workers(&[]));
         assert!(next.try_recv().is_err() && !reload.is_awaited(APP));
@@ -202,7 +213,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_app_that_is_barred_hears_so_also_of_the_next_load() {
-        let (mut reload, _read) = Reload::new(Vec::new(), 1);
+        let (mut reload, _read) = Reload::new(Vec::new(), 1, log::now());
         let (mut now, mut next) = (waiting(&mut reload, APP, false), waiting(&mut reload, APP, true));
         let mut other = waiting(&mut reload, OTHER, true);
         reload.barred(APP, LoadError { file: "a".into(), reason: "b".into(), hint: String::new() });
@@ -214,7 +225,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_app_that_goes_hears_the_end_of_the_line() {
-        let (mut reload, _read) = Reload::new(Vec::new(), 1);
+        let (mut reload, _read) = Reload::new(Vec::new(), 1, log::now());
         let mut gone = waiting(&mut reload, APP, false);
         reload.gone(APP);
         assert_eq!(gone.try_recv().err(), Some(oneshot::error::TryRecvError::Closed));

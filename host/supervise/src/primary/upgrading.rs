@@ -92,13 +92,23 @@ impl<B: Backend> Primary<B> {
         let _ = offered.send(self.offered(acceptors));
     }
 
+    /// Why no other host can take the place of this one; none: one can.
+    pub(super) fn no_upgrade(&self) -> Option<&'static str> {
+        let keeps_data = self.kept.stores.is_some() || self.kept.databases.is_some();
+        match &self.upgrades.started {
+            None => Some("the host of `wasmhost dev` is not upgraded, or it does not know how it was started"),
+            Some(started) if started.is_first() => Some("it is process 1 of its container, which ends with it"),
+            Some(_) if keeps_data && self.config.balance == Balance::Kernel => Some(
+                "with --balance kernel, the workers of the new one would take connections before it has the stores and databases of this one",
+            ),
+            Some(_) => None,
+        }
+    }
+
     fn offered(&mut self, acceptors: &Acceptors) -> Result<UpgradeOffer, String> {
         let words = |error: std::io::Error| format!("the system is short of something: {error}");
-        let started = self.upgrades.started.as_ref();
-        let started =
-            started.ok_or("the host of `wasmhost dev` is not upgraded, or it does not know how it was started")?;
-        if started.is_first() {
-            return Err("it is process 1 of its container, which ends with it".to_owned());
+        if let Some(reason) = self.no_upgrade() {
+            return Err(reason.to_owned());
         }
         if self.upgrades.underway.strong_count() > 0 || self.upgrades.has_left {
             return Err("another upgrade is under way".to_owned());
@@ -112,9 +122,7 @@ impl<B: Backend> Primary<B> {
             ));
         }
         let keeps_data = self.kept.stores.is_some() || self.kept.databases.is_some();
-        if keeps_data && self.config.balance == Balance::Kernel {
-            return Err("with --balance kernel, the workers of the new one would take connections before it has the stores and databases of this one".to_owned());
-        }
+        let started = self.upgrades.started.as_ref().ok_or("it does not know how it was started")?;
         let (started, program) = started.handed().map_err(words)?;
         let mut sockets = acceptors.sockets().map_err(words)?;
         for (place, listeners) in (0..).zip(self.places.iter().map(|place| &place.listeners)) {

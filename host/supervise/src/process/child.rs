@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use wasmhost_base::backoff::Backoff;
 use wasmhost_base::log::{self, EarlyLog, LogGuard};
+use wasmhost_base::resident;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
@@ -68,6 +69,7 @@ pub enum WorkerProcessError {
 /// When it was not started by a primary, or the system refuses something.
 pub fn run() -> Result<bool, WorkerProcessError> {
     let Some(mut inherited) = inherit()? else { return Ok(false) };
+    resident::prepare();
     let line = inherited.line()?;
     let (confined_by, directories) = (inherited.confined_by(), inherited.reach.dirs);
     let Settings { config, log } = inherited.settings;
@@ -84,7 +86,8 @@ pub fn run() -> Result<bool, WorkerProcessError> {
     })?;
     let cage = Cage::worker(&confined_by, capabilities());
     match first {
-        Some((wire, ToWorker::Load { missing }, mut descriptors)) => {
+        Some((wire, ToWorker::Load { missing, log: shown }, mut descriptors)) => {
+            log::show(shown);
             let app = app_to_load(&directories, &mut descriptors)?;
             let component = descriptors.take(Descriptor::Component)?.into();
             // Which starts a compiler. No guest code runs yet.
@@ -95,9 +98,10 @@ pub fn run() -> Result<bool, WorkerProcessError> {
         }
         Some((
             wire,
-            ToWorker::Start { id, group, authority, listeners, own_listeners, share, missing, first },
+            ToWorker::Start { id, group, authority, listeners, own_listeners, share, missing, log: shown, first },
             descriptors,
         )) => {
+            log::show(shown);
             let (report, _log) = confined(&config, &cage, log)?;
             report.log_beyond("a worker's process", &missing);
             tracing::debug!(worker = id, landlock = report.landlock, seccomp = report.seccomp, "confined");
@@ -239,6 +243,8 @@ fn prepare(
     let mut take = |what| descriptors.take(what).map_err(text);
     let own = scoreboard::opened::<Scoreboard>(&take(Descriptor::Scoreboard)?).map_err(text)?;
     log::count_lost_in(&own.metrics.log_lines_lost);
+    log::keep_lines_in(&own.lines);
+    own.metrics.show_resident();
     let host = scoreboard::opened::<HostScoreboard>(&take(Descriptor::HostScoreboard)?).map_err(text)?;
     // The pool is for one worker's instances.
     let (services, lines) = host_services(&mut descriptors).map_err(text)?;
@@ -357,6 +363,7 @@ impl Attendance {
                         self.hand_on(&inbox, (peer, listener), counts, descriptors);
                     }
                     Ok(Some((ToWorker::Listeners(rows), descriptors))) => self.take_listeners(&rows, descriptors, &orders),
+                    Ok(Some((ToWorker::Log(shown), _))) => log::show(shown),
                     Ok(Some((ToWorker::Table, descriptors))) => {
                         if let Err(error) = self.take_table(descriptors, &orders, &mut linker) {
                             self.retire(&orders, &format!("it cannot take the table of apps: {error}"), &mut deadline);
@@ -517,6 +524,7 @@ impl Attendance {
 
     fn give_sign(&self) {
         self.scoreboard.beats.store(self.scoreboard.beats.load(Relaxed).wrapping_add(1), Relaxed);
+        self.scoreboard.metrics.show_resident();
     }
 
     /// There is no descriptor for what stands first in the line. It stays there, and the primary gives no more to this

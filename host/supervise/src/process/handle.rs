@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
+use wasmhost_base::log::LogNow;
 use wasmhost_base::panics::guarded;
 use wasmhost_base::throttle::Throttle;
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
@@ -186,6 +187,10 @@ impl Worker for ProcessHandle {
 
     fn table(&self, table: &Arc<OwnedFd>) {
         self.unsent.table(Arc::clone(table));
+    }
+
+    fn log(&self, shown: LogNow) {
+        self.unsent.log(shown);
     }
 
     fn supply(&self, app: AppId, guest: CodeAtRest, tag: RevisionTag) {

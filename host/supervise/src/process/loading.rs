@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use wasmhost_base::log::DETAILS;
+use wasmhost_base::log::{self, DETAILS};
 use wasmhost_base::wire::{Descriptor, Descriptors, Sent, Wire};
 use wasmhost_config::{App, AppId, Config, Listed};
 use wasmhost_confine::spawner::{Attended, Spawner};
@@ -150,7 +150,7 @@ fn start(
     .chain(own)
     .chain(lines)
     .collect();
-    wire.try_send(&ToWorker::Load { missing }, &files)?;
+    wire.try_send(&ToWorker::Load { missing, log: log::now() }, &files)?;
     Ok((child, wire))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use wasmhost_base::log::LogNow;
 use wasmhost_config::AppId;
 use wasmhost_sandbox::StoredCode;
 use wasmhost_serve::clients::Client;
@@ -23,6 +24,8 @@ pub(super) enum ToWorker {
     Load {
         /// What of its confinement the primary lacks, and has told.
         missing: Vec<String>,
+        /// What its log shows.
+        log: LogNow,
     },
     /// Be a worker. With the table of apps, the scoreboard of the worker and of the host, its listeners, the code of the
     /// first app where that is not stored, and a line to the stores, where the host has some.
@@ -40,6 +43,8 @@ pub(super) enum ToWorker {
         share: Option<Share>,
         /// What of its confinement the primary lacks, and has told.
         missing: Vec<String>,
+        /// What its log shows.
+        log: LogNow,
         /// The app that it has from its beginning.
         first: Option<Code>,
     },
@@ -48,6 +53,8 @@ pub(super) enum ToWorker {
     Connection { peer: Peer, listener: Option<ListenerId>, counts: bool },
     /// How connections begin from now on that come to the host's addresses. With what is needed for TLS, where one speaks it.
     Listeners(Vec<ListenerRow>),
+    /// Show this in the log from now on.
+    Log(LogNow),
     /// Serve these apps from now on. With the table.
     Table,
     /// Serve an app with this code from now on. With the code where that is not stored.

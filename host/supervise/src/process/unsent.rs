@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use wasmhost_base::log::LogNow;
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
 use wasmhost_serve::worker::{ListenerRow, ProfileOrder, RevisionTag, Stage};
@@ -47,6 +48,7 @@ impl ListenersOrder {
 struct WaitingOrders {
     latest: u64,
     stage: Option<(u64, Stage)>,
+    log: Option<(u64, LogNow)>,
     table: Option<(u64, Arc<OwnedFd>)>,
     listeners: Option<(u64, Arc<ListenersOrder>)>,
     apps: BTreeMap<AppId, (u64, GivenSupply)>,
@@ -63,6 +65,7 @@ const ANSWERS_MAX: usize = 1_000;
 /// An order that is being sent.
 enum WorkerOrder {
     Stage(Stage),
+    Log(LogNow),
     Table(Arc<OwnedFd>),
     Listeners(Arc<ListenersOrder>),
     App(AppId, GivenSupply),
@@ -84,6 +87,11 @@ impl UnsentOrders {
     /// Whether to go on.
     pub(super) fn stage(&self, stage: Stage) {
         self.change(|waiting, number| waiting.stage = Some((number, stage)));
+    }
+
+    /// What its log shows.
+    pub(super) fn log(&self, shown: LogNow) {
+        self.change(|waiting, number| waiting.log = Some((number, shown)));
     }
 
     /// Which apps there are.
@@ -145,6 +153,9 @@ impl UnsentOrders {
         if let Some((number, stage)) = waiting.stage {
             return Some((number, WorkerOrder::Stage(stage)));
         }
+        if let Some((number, shown)) = waiting.log {
+            return Some((number, WorkerOrder::Log(shown)));
+        }
         if let Some((number, listeners)) = &waiting.listeners {
             return Some((*number, WorkerOrder::Listeners(Arc::clone(listeners))));
         }
@@ -166,6 +177,7 @@ impl UnsentOrders {
         let mut waiting = self.waiting.borrow_mut();
         match order {
             WorkerOrder::Stage(_) => drop(waiting.stage.take_if(|(at, _)| *at == number)),
+            WorkerOrder::Log(_) => drop(waiting.log.take_if(|(at, _)| *at == number)),
             WorkerOrder::Table(_) => drop(waiting.table.take_if(|(at, _)| *at == number)),
             WorkerOrder::Listeners(_) => drop(waiting.listeners.take_if(|(at, _)| *at == number)),
             WorkerOrder::Profile(_) => drop(waiting.profile.take_if(|(at, _)| *at == number)),
@@ -221,6 +233,7 @@ async fn send(wire: &Wire, order: &WorkerOrder) -> io::Result<()> {
         WorkerOrder::Stage(Stage::Leave) => wire.send(&ToWorker::Leave, &[]).await,
         WorkerOrder::Stage(Stage::Drain) => wire.send(&ToWorker::Drain, &[]).await,
         WorkerOrder::Stage(Stage::Stop) => wire.send(&ToWorker::Stop, &[]).await,
+        WorkerOrder::Log(shown) => wire.send(&ToWorker::Log(*shown), &[]).await,
         WorkerOrder::Table(table) => wire.send(&ToWorker::Table, &[(Descriptor::Table, table.as_fd())]).await,
         WorkerOrder::Listeners(listeners) => {
             let tls: Vec<Sent<'_>> = listeners.descriptors().collect();

@@ -364,6 +364,62 @@ function open(row) {
   $('older').disabled = all.indexOf(row) <= 0;
   $('newer').disabled = all.indexOf(row) >= all.length - 1;
   if (!$('details').open) $('details').showModal();
+  showLog(row);
+}
+
+// A line of the log, without the time that stands beside it; one of JSON as words.
+function lineText(text) {
+  try {
+    const { timestamp, level, message, target, ...fields } = JSON.parse(text);
+    const words = Object.entries(fields).map(([name, value]) => `${name}=${value}`);
+    return [level, message, ...words].join(' ');
+  } catch {
+    return text.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z\s+/, '');
+  }
+}
+
+const LINE_TIME = { hourCycle: 'h23', hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 };
+
+function logLine({ time, text }) {
+  const words = lineText(text);
+  const level = { WARN: 'warn', ERROR: 'bad' }[words.split(' ')[0]];
+  return element('li', level ? { class: level } : {}, element('time', { datetime: time }, new Date(time).toLocaleTimeString('en', LINE_TIME)), ' ', words);
+}
+
+// The line that was written last before the event is seen first.
+function seeLine(lines, event) {
+  const list = $('details-lines');
+  const before = lines.filter((line) => new Date(line.time) <= timeOf(event)).length;
+  const line = list.children[Math.max(0, before - 1)];
+  if (!line) return;
+  line.setAttribute('aria-current', 'true');
+  list.scrollTop = line.offsetTop - list.offsetTop - (list.clientHeight - line.offsetHeight) / 2;
+}
+
+function showTold({ trace, lines }, words) {
+  $('details-trace').textContent = trace || '';
+  $('details-trace-title').hidden = !trace;
+  $('details-lines').replaceChildren(...lines.map(logLine));
+  $('details-told').textContent = words;
+}
+
+// What the host has in memory of its log from then, and the stack of a guest that faulted.
+async function showLog(row) {
+  showTold({ lines: [] }, 'The host is asked for it.');
+  try {
+    const told = await (await ask(`/events/${row.event.id}`, 'application/json')).json();
+    if (opened !== row) return;
+    showTold(told, told.lines.length ? 'From a minute before to ten seconds after, without other workers and apps.' : 'The host has none of its lines in memory any more; `wasmhost logs` shows where they went.');
+    seeLine(told.lines, row.event);
+  } catch (error) {
+    if (opened !== row) return;
+    if (error instanceof NeedsToken) {
+      await askForToken();
+      showLog(row);
+    } else {
+      showTold({ lines: [] }, `The host tells nothing: ${error.message}`);
+    }
+  }
 }
 
 function step(by) {
@@ -374,7 +430,7 @@ function step(by) {
 $('older').addEventListener('click', () => step(-1));
 $('newer').addEventListener('click', () => step(1));
 $('close').addEventListener('click', () => $('details').close());
-$('details').addEventListener('keydown', (pressed) => { if (pressed.target.tagName !== 'PRE') step({ ArrowLeft: -1, ArrowRight: 1 }[pressed.key] || 0); });
+$('details').addEventListener('keydown', (pressed) => { if (!['PRE', 'OL'].includes(pressed.target.tagName)) step({ ArrowLeft: -1, ArrowRight: 1 }[pressed.key] || 0); });
 
 for (const [kind, { title }] of Object.entries(KINDS)) {
   const box = element('input', { type: 'checkbox', id: `show-${kind}` });
