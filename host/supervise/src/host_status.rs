@@ -313,7 +313,7 @@ impl HostStatus {
     /// A reload has failed, or a part of it: of one that is under way this is counted once.
     pub(crate) fn note_failed_reload(&self) {
         let mut state = self.state();
-        if !std::mem::replace(&mut state.has_failed, true) || !state.is_reloading {
+        if !std::mem::replace(&mut state.has_failed, true) || !*self.reloading.borrow() {
             self.host.failed_reloads.fetch_add(1, Relaxed);
         }
     }
