@@ -9,7 +9,6 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use tracing::Level;
-use tracing::level_filters::LevelFilter;
 
 use wasmhost_acme::AcmeProcessError;
 use wasmhost_base::log::{self, LogFormat, LogSettings};
