@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line_of_json_however_guests_write() -> serde_json::Result<()> {
-        let book = EventBook::default();
+        let book = EventBook::after_event(0);
         let worker = OfWorker { worker: 2, group: Some("g".to_owned()) };
         let detail = shortened("a\nb\u{1b}".to_owned() + &"ü".repeat(2_000));
         assert!(detail.len() <= TEXT_BYTES_MAX + 3 && detail.ends_with('…'), "{}", detail.len());

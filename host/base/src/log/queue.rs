@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::recent;
+use super::{journal, recent};
 
 /// Lines that may wait to be written, and their bytes; more are lost.
 const LINES_MAX: usize = 8_192;
@@ -138,7 +138,7 @@ impl Write for LogQueue {
         let mut waiting = self.shared.lock();
         if self.keeps {
             // (One at a time: it has the queue.)
-            recent::recent_lines().keep(bytes);
+            recent::recent_lines().keep(&journal::unmarked(bytes));
         }
         if waiting.has_room(lines, bytes.len()) {
             waiting.lines += lines;
