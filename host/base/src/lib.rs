@@ -17,5 +17,7 @@ pub mod redis_address;
 pub mod sealed;
 pub mod socket_file;
 pub mod throttle;
+pub mod trace;
+pub mod trace_context;
 pub mod wire;
 pub mod woken;

@@ -115,6 +115,8 @@ counters! {
     beside {
         /// Lines of the log that were lost, where the worker is a process.
         log_lines_lost: AtomicU64;
+        /// Spans of traces that were lost on their way, since too many waited.
+        spans_lost: AtomicU64;
         /// Requests that belong to no app: that no route matches, or that could not be read.
         unrouted: AppMetrics;
         /// What became of connections from a listener of the worker's own.

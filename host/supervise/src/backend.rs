@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::uri::Authority;
 use tokio::sync::{mpsc, oneshot};
 
+use wasmhost_base::trace::SpanQueue;
 use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::Spawner;
@@ -165,6 +166,8 @@ pub(crate) struct Start<'a, B: Backend> {
     pub(crate) table: &'a B::Table,
     /// The app that it is to have before it listens, where there is one.
     pub(crate) first: Option<(AppId, B::Guest, RevisionTag)>,
+    /// Where spans of requests go, if these are traced.
+    pub(crate) spans: Option<&'a Arc<SpanQueue>>,
 }
 
 /// The primary's side of a worker.
