@@ -238,14 +238,16 @@ fn faults_and_waits_stand_in_the_spans_of_their_requests() -> TestResult {
             assert!(cut.span.status.as_ref().is_some_and(|status| status.code == 2), "{what}: {cut:#?}");
             // The next request finds no instance, or one that was made ahead; while it runs, another waits for it.
             let mut slow = Connection::open(server.address);
-            slow.send("GET /sleep?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n");
+            slow.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
             eventually("it runs", || server.sum("in_flight") > 0);
             assert_eq!(get(server.address, "/hello").status, 200, "{what}");
             assert_eq!(slow.response().status, 200, "{what}");
             let waited = collector.server_span(service, "/hello");
             let spans = collector.spans();
-            let queue = within(&spans, &waited.id(), "wait in the queue", |got| got.span.name == "queue");
-            assert!(queue.span.end_time_unix_nano - queue.span.start_time_unix_nano > 50_000_000, "{what}: {queue:#?}");
+            let is_wait = |got: &&Got| got.parent() == waited.id() && got.span.name == "queue";
+            let waits = spans.iter().filter(is_wait);
+            let waited_ns: u64 = waits.map(|got| got.span.end_time_unix_nano - got.span.start_time_unix_nano).sum();
+            assert!(waited_ns > 50_000_000, "{what}: {spans:#?}");
         }
     }
     Ok(())
@@ -258,7 +260,7 @@ fn an_instance_that_is_made_for_a_request_has_a_span_in_it() -> TestResult {
     let server = Server::start("faults.wasm", &["--otlp", &url, "--trace-sample", "100%", "--workers", "1"]);
     // While the first runs, the second gets an instance of its own.
     let mut slow = Connection::open(server.address);
-    slow.send("GET /sleep?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n");
+    slow.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
     eventually("it runs", || server.sum("in_flight") > 0);
     assert_eq!(get(server.address, "/hello").status, 200);
     assert_eq!(slow.response().status, 200);
@@ -270,11 +272,13 @@ fn an_instance_that_is_made_for_a_request_has_a_span_in_it() -> TestResult {
 /// What a host does with requests while its collector does this.
 fn unhindered(what: &str, url: &str, kind: &str, more: impl FnOnce(&Server)) {
     let server = Server::start("hello.wasm", &["--otlp", url, "--trace-sample", "100%", "--worker-kind", kind]);
-    let mut connection = Connection::open(server.address);
     let began = std::time::Instant::now();
     // More spans than there is room for.
-    for _ in 0..4_000 {
-        assert_eq!(connection.get("/").status, 200, "{what}");
+    for _ in 0..40 {
+        let mut connection = Connection::open(server.address);
+        for _ in 0..100 {
+            assert_eq!(connection.get("/").status, 200, "{what}");
+        }
     }
     assert!(began.elapsed() < std::time::Duration::from_secs(15), "{what}: {:?}", began.elapsed());
     let dropped = |reason: &str| count(&server, &format!("wasmhost_spans_dropped_total{{reason=\"{reason}\"}}"));
@@ -291,17 +295,14 @@ fn a_collector_that_is_not_there_or_refuses_or_says_nothing_hinders_no_request()
     let gone = TcpListener::bind("127.0.0.1:0")?;
     let address = gone.local_addr()?;
     drop(gone);
-    for kind in KINDS {
-        unhindered(&format!("{kind}: not there"), &format!("http://{address}"), kind, |server| {
-            let collector = Collector::at(TcpListener::bind(address).expect("the address is free"));
-            server.wait_for_record("it works again", |record| message(record).contains("takes spans again"));
-            assert!(!collector.spans().is_empty(), "what waited was sent");
-            eventually("they are counted", || count(server, "wasmhost_spans_exported_total") > 0);
-            // Free the address for the next host's collector.
-            collector.answers(503);
-        });
-        break;
-    }
+    unhindered("not there", &format!("http://{address}"), "thread", |server| {
+        let collector = Collector::at(TcpListener::bind(address).expect("the address is free"));
+        assert_eq!(get(server.address, "/").status, 200);
+        // (What it is sent first after a pause may be what came last.)
+        server.wait_for_record("it works again", |record| message(record).contains("takes spans again"));
+        assert!(!collector.spans().is_empty(), "what waited was sent");
+        eventually("they are counted", || count(server, "wasmhost_spans_exported_total") > 0);
+    });
     for (status, kind) in [(503, "process"), (0, "thread")] {
         let collector = Collector::start();
         collector.answers(status);
