@@ -218,7 +218,7 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
     // Everything that waits or measures takes `Instant`, which no step of the clock moves. The others: the age of cache
     // entries, how long a component has not changed, and of what npm has installed, the `Date` of an answer (hyper has its own), certificates of a test,
     // times of log lines and events, and when the file of a socket was made, which is compared for equality only.
-    const DATES: [&str; 32] = [
+    const DATES: [&str; 33] = [
         // When events happened.
         "supervise/src/events.rs",
         // When faults happened, and how old what a killed host left about one is.
