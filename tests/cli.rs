@@ -61,6 +61,8 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--admin-host",
         "--admin-token",
         "--crash-dir",
+        "--otlp",
+        "--otlp-header",
         "--crash-hide",
         "--crash-query",
         "--probe-body",

@@ -218,7 +218,7 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
     // Everything that waits or measures takes `Instant`, which no step of the clock moves. The others: the age of cache
     // entries, how long a component has not changed, and of what npm has installed, the `Date` of an answer (hyper has its own), certificates of a test,
     // times of log lines and events, and when the file of a socket was made, which is compared for equality only.
-    const DATES: [&str; 34] = [
+    const DATES: [&str; 35] = [
         // When events happened, and the lines of the log around them.
         "supervise/src/events.rs",
         "supervise/src/admin/event_details.rs",
@@ -254,6 +254,8 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
         "serve/src/files/version.rs",
         "toolchain/src/build/script.rs",
         "base/src/log/access.rs",
+        // When spans began and ended.
+        "base/src/trace/request.rs",
         "sandbox/src/cache.rs",
         "sandbox/src/known.rs",
         "sandbox/src/stored.rs",

@@ -125,6 +125,7 @@ mod tidy;
 mod tls;
 mod tls_workers;
 mod top;
+mod traces;
 mod upgrade;
 
 fn main() -> std::process::ExitCode {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::collector::Collector;
 use crate::support::{Server, TestResult, eventually, get};
 
 fn contrib(name: &str) -> PathBuf {
@@ -44,6 +45,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
+            .arg("--enable-feature=exemplar-storage")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -62,6 +64,14 @@ impl Prometheus {
             Some(result) => Ok(result.clone()),
             None => Err(answer.to_string()),
         }
+    }
+}
+
+impl Prometheus {
+    /// The traces of requests that it has of a metric.
+    fn traces(&self, metric: &str) -> String {
+        let path = format!("/api/v1/query_exemplars?query={metric}&start=0&end=99999999999");
+        get(self.address, &path).text()
     }
 }
 
@@ -131,5 +141,25 @@ fn prometheus_counts_what_was_asked_and_every_expression_of_alerts_and_dashboard
     let is_there = |name: &str| page.contains(name) || page.contains(name.trim_end_matches("_total"));
     let unknown: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+    Ok(())
+}
+
+#[test(needs(Prometheus))]
+fn prometheus_takes_the_traces_of_requests_with_the_metrics() -> TestResult {
+    let collector = Collector::start();
+    let server = Server::start("faults.wasm", &["--otlp", &collector.url(), "--trace-sample", "100%"]);
+    assert_eq!(get(server.address, "/hello").status, 200);
+    let trace = collector.server_span("faults", "/hello").trace();
+    let page = server.admin("/metrics").text();
+    let of_requests = page.lines().filter(|line| line.contains(" # {trace_id="));
+    let of_requests: Vec<_> = of_requests.collect();
+    let [line] = &*of_requests else { panic!("{of_requests:?}") };
+    assert!(line.starts_with("wasmhost_app_request_duration_seconds_bucket{"), "{line}");
+    assert!(line.contains(&format!("}} 1 # {{trace_id=\"{trace}\"}} 0.0")), "{line}");
+    assert!(page.ends_with("# EOF\n"));
+    let prometheus = Prometheus::start(server.admin_address())?;
+    eventually("Prometheus has it", || {
+        prometheus.traces("wasmhost_app_request_duration_seconds_bucket").contains(&trace)
+    });
     Ok(())
 }

@@ -165,16 +165,31 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervise/src/apps/difference.rs", &[]),
     ("supervise/src/apps/watch.rs", &[]),
     ("supervise/src/apps", &["backend", "loader"]),
+    ("supervise/src/otlp.rs", &[]),
+    ("supervise/src/traces/encode.rs", &["otlp"]),
+    ("supervise/src/traces", &["traces"]),
+    ("supervise/src/traces.rs", &["traces"]),
     ("supervise/src/crashes", &["crashes"]),
     ("supervise/src/crashes.rs", &["crashes"]),
     ("supervise/src/crashes/pace.rs", &[]),
     ("supervise/src/databases.rs", &[]),
     ("supervise/src/events.rs", &[]),
-    ("supervise/src/host_status.rs", &["crashes", "databases", "events", "schedules", "shutdown::Phase", "stores"]),
+    (
+        "supervise/src/host_status.rs",
+        &["crashes", "databases", "events", "schedules", "shutdown::Phase", "stores", "traces"],
+    ),
     ("supervise/src/replay.rs", &[]),
     (
         "supervise/src/admin",
-        &["apps::book::AppState", "crashes::CrashCounts", "events", "host_status", "profile::ProfileWish", "schedules"],
+        &[
+            "apps::book::AppState",
+            "crashes::CrashCounts",
+            "events",
+            "host_status",
+            "profile::ProfileWish",
+            "schedules",
+            "traces::TraceCounts",
+        ],
     ),
     ("supervise/src/control", &["admin", "host_status", "profile", "schedules", "upgrade"]),
     ("supervise/src/service_manager.rs", &[]),
@@ -191,7 +206,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("toolchain/src/templates.rs", &["build"]),
 ];
 /// What speaks HTTP.
-const SPEAK_HYPER: [&str; 17] = [
+const SPEAK_HYPER: [&str; 18] = [
     "acme/src/client.rs",
     "serve/src/http/forward.rs",
     "serve/src/http/forward/connections.rs",
@@ -206,6 +221,7 @@ const SPEAK_HYPER: [&str; 17] = [
     "serve/src/http2/connection.rs",
     "serve/src/http2/streams.rs",
     "supervise/src/admin.rs",
+    "supervise/src/traces/collector.rs",
     "supervise/src/control/client.rs",
     "supervise/src/control/server.rs",
     "supervise/src/upgrade/command.rs",

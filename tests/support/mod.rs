@@ -4,6 +4,7 @@ pub mod acme;
 pub mod apps;
 pub mod cgroup;
 pub mod client;
+pub mod collector;
 pub mod control;
 pub mod document;
 pub mod facility;

@@ -19,5 +19,7 @@ pub mod resident;
 pub mod sealed;
 pub mod socket_file;
 pub mod throttle;
+pub mod trace;
+pub mod trace_context;
 pub mod wire;
 pub mod woken;

@@ -11,10 +11,11 @@ use super::environment::{GuestVariable, HostEnvironment};
 use super::machine::Machine;
 use super::secret::SecretSource;
 use super::stores::StoreSettings;
+use super::traces::CollectorHeader;
 use super::{
     AdminAccess, AdminToken, App, Balance, CacheChoice, CanaryRules, Capacity, Compilation, Compress, Config, Confine,
     ControlSocket, CrashSettings, Grants, HostLimits, Isolation, Limits, Listen, LogChoice, MAX_WORKERS, Probe,
-    RollbackRules, WorkerKind, WorkerLimits,
+    RollbackRules, TraceSettings, WorkerKind, WorkerLimits,
 };
 use super::{env_file, parse};
 
@@ -103,6 +104,7 @@ impl HostDraft {
             data_dir: None,
             stores: Vec::new(),
             crashes: CrashSettings::default(),
+            traces: TraceSettings::default(),
             development: None,
             source: None,
         };
@@ -113,6 +115,15 @@ impl HostDraft {
     pub(super) fn admin_token(&mut self, text: &str) -> Result<(), String> {
         let source = SecretSource::parse(text, |file| self.folder.path(file))?;
         self.config.admin_access.token = Some(AdminToken::read(&source, &self.environment)?);
+        Ok(())
+    }
+
+    /// Of several with one name, the last counts.
+    pub(super) fn otlp_header(&mut self, pair: &str) -> Result<(), String> {
+        let header = CollectorHeader::read(pair, |file| self.folder.path(file), &self.environment)?;
+        let headers = &mut self.config.traces.headers;
+        headers.retain(|other| other.name != header.name);
+        headers.push(header);
         Ok(())
     }
 

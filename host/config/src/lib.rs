@@ -44,6 +44,7 @@ mod stores;
 mod table;
 pub mod tls;
 mod together;
+mod traces;
 mod variables;
 mod ways;
 mod workers;
@@ -93,6 +94,7 @@ pub use stores::{
     DatabaseGrant, DatabaseLimits, StoreGrant, StoreLimits, StoreServer, StoreSettings, databases_folder,
 };
 pub use table::{APPS_MAX, AppId, AppTable, Listed, Routed};
+pub use traces::{Collector, CollectorHeader, TraceSettings};
 pub use workers::{Balance, MAX_WORKERS, WorkerKind, WorkerLimits};
 
 /// Which answers of an app are compressed, for clients that take them so.
@@ -163,6 +165,8 @@ pub struct Config {
     pub stores: Vec<StoreSettings>,
     /// What it leaves about faults of guests.
     pub crashes: CrashSettings,
+    /// Where traces of requests go.
+    pub traces: TraceSettings,
     /// What `wasmhost dev` changes; none in production.
     pub development: Option<Development>,
     /// What [`read_again`] reads; none where a component was named instead of a file.
@@ -196,9 +200,18 @@ impl Config {
     pub fn of_group(&self, group: Option<&str>) -> Self {
         let is_of_group = |app: &&Arc<App>| app.group.as_deref() == group;
         let apps = self.apps.iter().filter(is_of_group).cloned().collect();
-        // What lets the host into servers of stores, and others into the host, is the primary's alone.
+        // What lets the host into servers of stores and to the collector of traces, and others into the host, is the primary's
+        // alone.
         let (stores, admin_access) = (Vec::new(), AdminAccess::default());
-        Self { apps, stores, admin_access, source: self.source.as_ref().map(Source::of_file_alone), ..self.clone() }
+        let traces = TraceSettings { headers: Vec::new(), ..self.traces.clone() };
+        Self {
+            apps,
+            stores,
+            admin_access,
+            traces,
+            source: self.source.as_ref().map(Source::of_file_alone),
+            ..self.clone()
+        }
     }
 
     /// What processes know that serve no app: nothing of apps, and nothing of what was typed.

@@ -46,6 +46,8 @@ fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -
     of_stores.for_each(|file| add("a file of a `[[store]]`", file));
     let token = config.admin_access.token.as_ref().and_then(|token| token.file.as_deref());
     token.into_iter().for_each(|file| add("the file of `admin-token`", file));
+    let of_traces = config.traces.headers.iter().filter_map(|header| header.file.as_deref());
+    of_traces.for_each(|file| add("a file of `otlp-header`", file));
     let files: BTreeSet<&PathBuf> = apps.iter().flat_map(|found| &found.app.grants.files).collect();
     files.into_iter().for_each(|file| add("a file of `secrets`, `env-file` or `ca-file`", file));
     items

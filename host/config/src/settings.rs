@@ -15,6 +15,7 @@ mod schedules;
 mod serving;
 mod stores;
 mod tls;
+mod traces;
 
 use crate::capability::{Capabilities, Declaration};
 
@@ -33,6 +34,7 @@ const GROUPS: &[Group] = &[
     reloads::GROUP,
     output::GROUP,
     crashes::GROUP,
+    traces::GROUP,
     compilation::GROUP,
 ];
 

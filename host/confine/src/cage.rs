@@ -91,17 +91,18 @@ const DOMAIN: u16 = 53;
 impl Cage {
     /// For the primary.
     pub fn primary(config: &Config, capabilities: Capabilities) -> Self {
+        let of_primary = needs_of_servers(config).into_iter().chain(needs_of_collector(config));
         let mut cage = match config.worker_kind {
             WorkerKind::Thread => {
-                let needs = config.apps.iter().flat_map(|app| capabilities.needs(app)).chain(needs_of_servers(config));
+                let needs = config.apps.iter().flat_map(|app| capabilities.needs(app)).chain(of_primary);
                 let mut cage = Self::with(Role::Primary, &needs.collect::<Vec<_>>());
                 cage.paths.extend(config.compilation.cache_dir().map(|dir| (dir.to_owned(), Access::Write)));
                 cage.paths.push(("/proc/self".into(), Access::Read));
                 cage.grants = CallGrants { paths: true, changes: true, ..cage.grants };
                 cage
             }
-            // It opens nothing: loading is another process's. It asks servers of stores, so that no worker can.
-            WorkerKind::Process => Self::with(Role::Primary, needs_of_servers(config).as_slice()),
+            // It opens nothing: loading is another process's. It asks servers of stores, and sends traces, so that no worker can.
+            WorkerKind::Process => Self::with(Role::Primary, &of_primary.collect::<Vec<_>>()),
         };
         if let Some(dir) = &config.crashes.dir {
             // It writes bundles about faults: workers that are processes write nothing.
@@ -229,6 +230,13 @@ fn needs_of_servers(config: &Config) -> Option<Needs> {
     let ports: Vec<Port> = servers().map(|address| Port::One(address.port)).collect();
     let names = servers().any(|address| address.host.parse::<IpAddr>().is_err());
     (!ports.is_empty()).then(|| Needs { ports, names, ..Needs::default() })
+}
+
+/// What sending traces needs; none: none are sent.
+fn needs_of_collector(config: &Config) -> Option<Needs> {
+    let collector = config.traces.collector.as_ref()?;
+    let names = collector.host.parse::<IpAddr>().is_err();
+    Some(Needs { ports: vec![Port::One(collector.port)], names, ..Needs::default() })
 }
 
 /// Whether one of these apps is granted a store.
@@ -485,6 +493,26 @@ mod tests {
         }
         for cage in [Cage::primary(&config, CAPABILITIES), Cage::worker(&config, CAPABILITIES), Cage::compiler()] {
             assert_eq!(reach(&cage), (Connect::Nowhere, false), "{:?}", cage.role);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn only_the_primary_reaches_the_collector_of_traces() -> Result<(), Box<dyn std::error::Error>> {
+        for (url, ports) in [("http://127.0.0.1:4318", vec![4_318]), ("https://otel.test", vec![DOMAIN, 443])] {
+            let config = fixtures::config(["a.wasm", &format!("--otlp={url}")], CAPABILITIES)?;
+            let of_processes = Config { worker_kind: WorkerKind::Process, ..config.clone() };
+            for config in [&config, &of_processes] {
+                assert_eq!(Cage::primary(config, CAPABILITIES).connect, Connect::Ports(ports.clone()), "{url}");
+            }
+            for cage in [
+                Cage::worker(&config, CAPABILITIES),
+                Cage::spawner(&config, CAPABILITIES),
+                Cage::acme(&config),
+                Cage::databases(&Config { data_dir: Some("/state".into()), ..config.clone() }),
+            ] {
+                assert_eq!(cage.connect, Connect::Nowhere, "{url} {:?}", cage.role);
+            }
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ fn arguments_p2(
         _ => Scheme::Http,
     };
     let state = store.data_mut();
-    state.hooks.outgoing.begin_call(request.headers());
+    state.hooks.outgoing.begin_call(request.headers(), request.extensions());
     state.hooks.receiving = true;
     let incoming = state.http().new_incoming_request(scheme, request);
     state.hooks.receiving = false;
@@ -196,7 +196,7 @@ async fn serve_http(
                 let mut store = access.as_context_mut();
                 store.set_epoch_deadline(1);
                 let state = store.data_mut();
-                state.hooks.outgoing.begin_call(request.headers());
+                state.hooks.outgoing.begin_call(request.headers(), request.extensions());
                 state.hooks.receiving = true;
                 let (incoming, transfer) = p3::Request::from_http(&mut state.hooks, request);
                 // Boxed so that its type does not hold the borrow of the hooks.

@@ -20,6 +20,7 @@ mod services;
 mod share;
 mod target;
 mod times;
+mod traced;
 mod worker;
 
 use std::future::poll_fn;
@@ -27,11 +28,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use tokio::sync::oneshot;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use wasmhost_base::hops::{self, Trail};
+use wasmhost_base::trace::RequestTrace;
 
 use self::beginning::Response;
 use self::body::Attention;
@@ -76,6 +78,10 @@ struct AskedInstance {
     trail: Trail,
     /// It was logged that it makes too many calls.
     is_told: bool,
+    /// Requests that it answers now.
+    answering: usize,
+    /// The trace of the last of them, if that began alone.
+    trace: Option<Arc<RequestTrace>>,
 }
 
 impl Outgoing {
@@ -95,10 +101,18 @@ impl Outgoing {
         self.outbound.bounds()
     }
 
-    /// The instance is asked to answer a request with these fields.
-    pub(super) fn begin_call(&mut self, headers: &HeaderMap) {
-        self.asked.requests += 1;
-        self.asked.trail.or(Trail::of(headers));
+    /// The instance is asked to answer a request with these fields, and what the host knows beside them.
+    pub(super) fn begin_call(&mut self, headers: &HeaderMap, extensions: &Extensions) {
+        let asked = &mut self.asked;
+        asked.requests += 1;
+        asked.trail.or(Trail::of(headers));
+        asked.trace = if asked.answering == 0 { extensions.get::<Arc<RequestTrace>>().cloned() } else { None };
+        asked.answering += 1;
+    }
+
+    /// One of its requests is answered.
+    pub(super) fn end_call(&mut self) {
+        self.asked.answering = self.asked.answering.saturating_sub(1);
     }
 
     /// The last request of the instance has ended.
@@ -123,6 +137,16 @@ impl Outgoing {
 
     /// Sends `request`. It counts as a request from now on; all else happens when the result is polled.
     pub(super) fn send(&mut self, mut request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
+        match self.asked.trace.clone() {
+            Some(trace) => {
+                let span = traced::begin(&trace, &mut request);
+                traced::until_answered(self.send_now(request, options), span)
+            }
+            None => self.send_now(request, options),
+        }
+    }
+
+    fn send_now(&mut self, mut request: http::Request<WasiBody>, options: Option<RequestOptions>) -> Sending {
         let refused = |error| -> Sending { Box::new(std::future::ready(Err(error))) };
         if self.asked.requests == 0 {
             // For nobody's request: there is nothing that says how often it has gone round, and nobody who pays for it.
@@ -287,7 +311,7 @@ mod tests {
             let meter = Arc::new(Meter::of_test(Duration::from_secs(60)));
             let outbound = Arc::new(Outbound::new(Arc::new(app), AppBounds::alone(), Arc::new(NoServices)));
             let mut outgoing = Outgoing::new(&outbound, &meter, None);
-            outgoing.begin_call(&HeaderMap::new());
+            outgoing.begin_call(&HeaderMap::new(), &Extensions::new());
             let mut request = http::Request::new(body());
             // hyper sends no body of unknown length with GET.
             *request.method_mut() = http::Method::POST;

@@ -138,6 +138,7 @@ impl State {
     /// A call has ended, and `active` others go on. It is noted whether too many handles are left for the next. After the
     /// last, what it wrote without a newline is logged as a line of its own.
     pub(super) fn end_call(&mut self, active: usize) {
+        self.hooks.outgoing.end_call();
         if active == 0 {
             self.output.iter().for_each(GuestOutput::end_line);
             self.hooks.meter.is_led_to_by(None, false);

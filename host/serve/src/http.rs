@@ -36,6 +36,7 @@ mod services;
 mod shared;
 mod source;
 mod streaming;
+mod traced;
 mod upload;
 mod waits;
 

@@ -118,6 +118,8 @@ counters! {
         log_lines_lost: AtomicU64;
         /// Bytes of RAM that the worker's process takes, as it saw last; 0 where it is a thread.
         resident_bytes: AtomicU64;
+        /// Spans of traces that were lost on their way, since too many waited.
+        spans_lost: AtomicU64;
         /// Requests that belong to no app: that no route matches, or that could not be read.
         unrouted: AppMetrics;
         /// What became of connections from a listener of the worker's own.

@@ -29,4 +29,4 @@ pub(crate) use self::holders::Holder;
 pub(crate) use self::instances::Pool;
 pub(crate) use self::lease::Lease;
 pub use self::supply::{RevisionTag, Supply};
-pub(crate) use self::take::Refusal;
+pub(crate) use self::take::{Refusal, TakeNotes};

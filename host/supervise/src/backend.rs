@@ -11,6 +11,7 @@ use http::uri::Authority;
 use tokio::sync::{mpsc, oneshot};
 
 use wasmhost_base::log::LogNow;
+use wasmhost_base::trace::SpanQueue;
 use wasmhost_config::{App, AppId, AppTable, Config};
 use wasmhost_confine::Confinement;
 use wasmhost_confine::spawner::Spawner;
@@ -166,6 +167,8 @@ pub(crate) struct Start<'a, B: Backend> {
     pub(crate) table: &'a B::Table,
     /// The app that it is to have before it listens, where there is one.
     pub(crate) first: Option<(AppId, B::Guest, RevisionTag)>,
+    /// Where spans of requests go, if these are traced.
+    pub(crate) spans: Option<&'a Arc<SpanQueue>>,
 }
 
 /// The primary's side of a worker.

@@ -21,6 +21,7 @@ use crate::events::{EventBook, HostEvent, shortened};
 use crate::schedules::ScheduleRow;
 use crate::shutdown::Phase;
 use crate::stores::StoresView;
+use crate::traces::TracesView;
 
 /// What the admin page reads, and the primary writes.
 pub struct HostStatus {
@@ -49,6 +50,7 @@ pub struct HostStatus {
     stores: OnceLock<StoresView>,
     databases: OnceLock<DatabasesView>,
     crashes: OnceLock<Arc<CrashCounts>>,
+    traces: OnceLock<TracesView>,
     state: Mutex<BoardState>,
 }
 
@@ -166,6 +168,7 @@ impl HostStatus {
             stores: OnceLock::new(),
             databases: OnceLock::new(),
             crashes: OnceLock::new(),
+            traces: OnceLock::new(),
             state: Mutex::new(BoardState {
                 phase: Phase::Starting,
                 failed_before: 0,
@@ -254,6 +257,22 @@ impl HostStatus {
     pub(crate) fn show_crashes(&self, counts: Arc<CrashCounts>) {
         // As stores.
         let _ = self.crashes.set(counts);
+    }
+
+    /// What became of traces, where the host sends some.
+    pub(crate) fn traces(&self) -> Option<&TracesView> {
+        self.traces.get()
+    }
+
+    /// Shows this of traces from now on.
+    pub(crate) fn show_traces(&self, traces: TracesView) {
+        // As stores.
+        let _ = self.traces.set(traces);
+    }
+
+    /// Spans of requests that workers lost, since too many waited.
+    pub(crate) fn spans_lost(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.scoreboard.metrics.spans_lost.load(Relaxed)).sum()
     }
 
     /// All apps, by number.

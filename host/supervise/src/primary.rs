@@ -99,6 +99,7 @@ use crate::shutdown::{Phase, Request, Signals};
 use crate::stores::{StoreOwner, StoresBeginning};
 use crate::supervisor::BEAT;
 use crate::threads::Threads;
+use crate::traces::{Traces, TracesEnd};
 
 /// Events of workers that may wait for the primary.
 const EVENTS_MAX: usize = 256;
@@ -171,6 +172,10 @@ async fn run_on<B: Backend>(
     let (crashes, crashes_end) = Crashes::start(&config.crashes).map_err(system("start a thread"))?.unzip();
     if let Some(crashes) = &crashes {
         host_status.show_crashes(crashes.counts());
+    }
+    let (traces, traces_end) = Traces::start(&config.traces).map_err(system("send traces"))?.unzip();
+    if let Some(traces) = &traces {
+        host_status.show_traces(traces.view());
     }
     let (commander, mut commands) = mpsc::channel(control::ORDERS_MAX);
     let succession = bootstrap.succession.take().map(SuccessionToBe::listen).transpose()?;
@@ -261,6 +266,7 @@ async fn run_on<B: Backend>(
         swaps: Swaps::default(),
         crashes,
         profiles: Profiles::default(),
+        traces,
     };
     for index in 0..primary.places.len() {
         if primary.places[index].is_wanted {
@@ -295,6 +301,7 @@ async fn run_on<B: Backend>(
     drop(primary);
     remains.end(&mut signals).await?;
     crashes_end.into_iter().for_each(CrashesEnd::wait);
+    traces_end.into_iter().for_each(TracesEnd::wait);
     ended
 }
 

@@ -11,6 +11,7 @@ mod linker;
 mod loading;
 mod protocol;
 mod service_lines;
+mod span_line;
 mod table;
 mod unsent;
 
@@ -163,6 +164,7 @@ impl Backend for Processes {
             admission: Arc::clone(start.admission),
             connections_max: self.connections_max,
             stage: start.stage,
+            spans: start.spans.cloned(),
         };
         ProcessHandle::start(hired, &self.spawner, &word, &descriptors)
     }

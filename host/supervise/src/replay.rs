@@ -187,6 +187,7 @@ impl Replay {
             listeners: Arc::new(Listeners::default()),
             own_listeners: Vec::new(),
             admission: Admission::new(EVENTS_MAX, PerClient::Unbounded),
+            spans: None,
         };
         let table = AppTable::new([Listed { id: request.app, born: 0, app: Arc::clone(&self.app) }]);
         let supplies = BTreeMap::from([(

@@ -148,6 +148,7 @@ impl Backend for Threads {
             listeners: Arc::clone(start.listeners),
             own_listeners: start.own_listeners,
             admission: Arc::clone(start.admission),
+            spans: start.spans.cloned(),
         };
         let orders = orders(Arc::clone(start.table), start.stage, supplies);
         ThreadHandle::start(setup, start.events.clone(), orders)

@@ -16,6 +16,7 @@ use super::journal;
 use super::present;
 use super::queue::LogQueue;
 use super::settings::LogFormat;
+use crate::trace_context::TraceId;
 
 /// Bytes that are handed over together. Pipes take so many whole (POSIX, `PIPE_BUF`), and several processes may write
 /// to one; a longer line goes alone.
@@ -51,6 +52,8 @@ pub struct Line<'a> {
     pub cpu: Duration,
     /// How it ended.
     pub ending: &'a str,
+    /// Its trace, where that is sampled.
+    pub trace: Option<TraceId>,
 }
 
 /// Where lines go.
@@ -108,6 +111,7 @@ fn tell(line: &Line<'_>) {
         elapsed_ms = line.elapsed.as_secs_f64() * 1e3,
         cpu_us = u64::try_from(line.cpu.as_micros()).unwrap_or(u64::MAX),
         ending = line.ending,
+        trace_id = line.trace.map(tracing::field::display),
         "request"
     );
 }
@@ -222,6 +226,9 @@ fn write_text(out: &mut Vec<u8>, line: &Line<'_>, time: &str, colours: bool) -> 
         Millis(line.elapsed),
         line.cpu.as_micros()
     )?;
+    if let Some(trace) = line.trace {
+        write!(out, " trace_id={trace}")?;
+    }
     out.write_all(b"\n")
 }
 
@@ -238,7 +245,11 @@ fn write_json(out: &mut Vec<u8>, line: &Line<'_>, time: &str) -> std::io::Result
         write!(out, r#","tls":"{tls}""#)?;
     }
     write!(out, r#","status":{status},"bytes":{bytes},"elapsed_ms":{},"#, Millis(line.elapsed))?;
-    write!(out, r#""cpu_us":{},"ending":"{ending}","target":"access"}}"#, line.cpu.as_micros())?;
+    write!(out, r#""cpu_us":{},"ending":"{ending}","#, line.cpu.as_micros())?;
+    if let Some(trace) = line.trace {
+        write!(out, r#""trace_id":"{trace}","#)?;
+    }
+    out.write_all(br#""target":"access"}"#)?;
     out.write_all(b"\n")
 }
 
@@ -295,6 +306,7 @@ mod tests {
             elapsed: Duration::from_nanos(1_255_710),
             cpu: Duration::from_micros(238),
             ending: "whole",
+            trace: None,
         }
     }
 
@@ -307,7 +319,8 @@ mod tests {
         let text = sink(LogFormat::Text);
         let mut pending = PendingLines::default();
         pending.add(&line("/a\"b"), time(), &text);
-        pending.add(&Line { protocol: "HTTP/1.1", tls: None, ..line("/") }, time(), &text);
+        let trace = Some(TraceId([0xab; 16]));
+        pending.add(&Line { protocol: "HTTP/1.1", tls: None, trace, ..line("/") }, time(), &text);
         pending.flush(&text);
         assert_eq!(
             text.queue.0.borrow().concat(),
@@ -315,16 +328,18 @@ mod tests {
              path=\"/a\\\"b\" protocol=\"HTTP/2.0\" tls=\"1.3\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 \
              ending=\"whole\"\n\
              2025-11-25T04:27:20.744299Z  INFO request worker=1 app=\"shop\" request=7 peer=127.0.0.1:4711 method=\"GET\" \
-             path=\"/\" protocol=\"HTTP/1.1\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 ending=\"whole\"\n"
+             path=\"/\" protocol=\"HTTP/1.1\" status=200 bytes=13 elapsed_ms=1.255 cpu_us=238 ending=\"whole\" \
+             trace_id=abababababababababababababababab\n"
         );
         let json = sink(LogFormat::Json);
-        pending.add(&line("/a\"b\u{1}"), time() + Duration::from_micros(1), &json);
+        pending.add(&Line { trace, ..line("/a\"b\u{1}") }, time() + Duration::from_micros(1), &json);
         pending.flush(&json);
         let record: serde_json::Value = serde_json::from_str(&json.queue.0.borrow().concat()).unwrap_or_default();
         assert_eq!(record["timestamp"], "2025-11-25T04:27:20.744300Z");
         assert_eq!((&record["path"], &record["elapsed_ms"]), (&"/a\"b\u{1}".into(), &1.255.into()));
         assert_eq!((&record["protocol"], &record["tls"]), (&"HTTP/2.0".into(), &"1.3".into()));
         assert_eq!((&record["target"], &record["level"]), (&"access".into(), &"INFO".into()));
+        assert_eq!(record["trace_id"], "ab".repeat(16));
     }
 
     #[test]

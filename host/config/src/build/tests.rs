@@ -601,6 +601,7 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         "crash-dir",
         "group",
         "hsts",
+        "otlp",
         "password",
         "probe-body",
         "tls.acme.ca-file",

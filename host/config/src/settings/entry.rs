@@ -214,7 +214,7 @@ impl Setting {
     /// Whether a wrong value may hold a secret, so that no message repeats it.
     pub(crate) fn may_hold_secret(&self) -> bool {
         let is_of_store = matches!(self.of, Of::Store(_)) && matches!(self.key, "backend" | "password");
-        is_of_store || self.key == "admin-token"
+        is_of_store || matches!(self.key, "admin-token" | "otlp" | "otlp-header")
     }
 
     /// Whether it is of an app; otherwise of the host, of its addresses, of stores, or of a schedule.

@@ -25,7 +25,7 @@ use crate::buffers::Buffers;
 use crate::development::Audience;
 use crate::metrics::Refused;
 use crate::net::{TlsVersion, http_name};
-use crate::pool::Pool;
+use crate::pool::{Pool, TakeNotes};
 
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,19 @@ pub(super) enum Ending {
 
 impl Ending {
     /// Whether the guest or the host failed: a request's body that is not valid, or too large, is its client's.
-    fn is_of_the_host(self) -> bool {
+    pub(super) fn is_of_the_host(self) -> bool {
         matches!(self, Self::Broken(kind) if !matches!(kind, FaultKind::BadBody | FaultKind::BodyTooLarge))
+    }
+
+    /// As the access log and traces name it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Broken(kind) => kind.name(),
+            Self::ClientLeft => "client-left",
+            Self::ClientSlow => "client-slow",
+            Self::DrainDeadline => "drain-deadline",
+        }
     }
 }
 
@@ -56,8 +67,7 @@ pub(super) struct Exchange {
     pub(super) buffers: Rc<Buffers>,
     carrier: Rc<dyn Carrier>,
     pub(super) began: Instant,
-    /// How long it has waited for its app to be loaded.
-    pub(super) loading: Cell<Duration>,
+    pub(super) notes: TakeNotes,
     method: Method,
     /// The client speaks HTTP/1.0: a body without a length ends with the connection.
     pub(super) is_old: bool,
@@ -65,7 +75,7 @@ pub(super) struct Exchange {
     pub(super) is_on_stream: bool,
     /// What the client speaks.
     pub(super) protocol: Version,
-    /// Kept for the access log only.
+    /// Kept for the access log and traces only.
     path: Option<PathAndQuery>,
     pub(super) upload: Arc<Upload>,
     /// Of the guest that answers, once there is one.
@@ -110,6 +120,7 @@ impl Exchange {
         let limits = pool.limits();
         carrier.link().app.set(pool.id());
         carrier.link().idle.set(limits.body_idle_timeout);
+        let wants_path = worker.config.access_log || worker.tracer.is_some();
         let protocol = carrier.link().http().unwrap_or(request.version());
         Self {
             limits,
@@ -118,12 +129,12 @@ impl Exchange {
             number: worker.next_request(),
             carrier,
             began,
-            loading: Cell::new(Duration::ZERO),
+            notes: TakeNotes::default(),
             method: request.method().clone(),
             is_old: request.version() < Version::HTTP_11,
             is_on_stream: request.version() == Version::HTTP_2,
             protocol,
-            path: access::is_on().then(|| target_of(request.uri())).flatten(),
+            path: wants_path.then(|| target_of(request.uri())).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
             revision: Cell::new(0),
@@ -189,6 +200,20 @@ impl Exchange {
         self.bytes.set(self.bytes.get().saturating_add(bytes as u64));
     }
 
+    /// Its target, if somebody wants to know it.
+    pub(super) fn path(&self) -> Option<&PathAndQuery> {
+        self.path.as_ref()
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// CPU time of the guest so far.
+    pub(super) fn cpu(&self) -> Duration {
+        self.cpu.get()
+    }
+
     pub(super) fn used(&self, cpu: Duration) {
         self.cpu.set(cpu);
     }
@@ -196,6 +221,7 @@ impl Exchange {
     /// A fault in a body that no instance stands behind any more.
     pub(super) fn failed_without_instance(&self, fault: &Fault) {
         let worker = &self.worker;
+        self.trace_fault(fault);
         self.pool.metrics.faulted(fault.kind);
         if self.pool.may_tell_fault() {
             tracing::warn!(
@@ -223,6 +249,7 @@ impl Exchange {
         if self.is_counted.get() {
             self.record(ending, now, elapsed);
         }
+        self.end_trace(ending);
         if self.held.replace(false) {
             self.pool.holds_no_more(self);
             self.link().in_the_way.set(false);
@@ -254,13 +281,6 @@ impl Exchange {
     }
 
     fn log(&self, ending: Ending, elapsed: Duration) {
-        let ending = match ending {
-            Ending::Whole => "whole",
-            Ending::Broken(kind) => kind.name(),
-            Ending::ClientLeft => "client-left",
-            Ending::ClientSlow => "client-slow",
-            Ending::DrainDeadline => "drain-deadline",
-        };
         let line = access::Line {
             worker: self.worker.id.0,
             app: &self.pool.name(),
@@ -274,7 +294,8 @@ impl Exchange {
             bytes: self.bytes.get(),
             elapsed,
             cpu: self.cpu.get(),
-            ending,
+            ending: ending.name(),
+            trace: self.trace().and_then(|trace| trace.sampled()),
         };
         access::record(&line);
     }

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
+use wasmhost_base::trace::DecidedHere;
 use wasmhost_sandbox::{CallChain, Fault, FaultKind};
 
 use self::connections::ForwardLine;
@@ -130,6 +131,7 @@ impl Exchange {
             http: self.protocol,
             is_certified: link.client_certificate().is_some() || link.is_trusted(),
             depth: parts.extensions.get::<Arc<CallChain>>().map_or(0, |chain| chain.depth()),
+            is_decided: parts.extensions.get::<DecidedHere>().is_some(),
         };
         let headers = &mut parts.headers;
         certify(headers, link);
@@ -213,7 +215,7 @@ impl Exchange {
     async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         let (patience, sent) = (self.patience(), Instant::now());
         // The time until here is nobody's, as that in which an app is loaded.
-        self.loading.set(sent.saturating_duration_since(self.began));
+        self.notes.loading.set(sent.saturating_duration_since(self.began));
         let left = |now| patience.head_left(now - sent, self.upload.waited(now));
         let at = |now: Instant, left: Option<Duration>| left.and_then(|left| now.checked_add(left.max(LOOK_AGAIN_MIN)));
         let alarm = &self.link().request_alarm;

@@ -62,6 +62,8 @@ struct ClientFacts {
     is_certified: bool,
     /// How many requests of apps led to its request.
     depth: u8,
+    /// Whether its trace is sampled the host has decided.
+    is_decided: bool,
 }
 
 /// State that a connection shares with its present request, all on the worker's thread.
@@ -131,6 +133,7 @@ impl Link {
                 http: None,
                 is_certified: false,
                 depth: 0,
+                is_decided: false,
             }),
             stream,
             request_alarm,
@@ -160,6 +163,11 @@ impl Link {
     /// How many requests of apps led to the present one, where another worker forwards it.
     pub(super) fn depth(&self) -> u8 {
         self.client.get().depth
+    }
+
+    /// Whether this host has decided if the trace of the present request is sampled, where another worker forwards it.
+    pub(super) fn is_decided(&self) -> bool {
+        self.client.get().is_decided
     }
 
     /// Makes it ready for a request on another stream of its connection.
@@ -229,10 +237,21 @@ impl Link {
                 http: Some(said.http),
                 is_certified: said.is_certified,
                 depth: said.depth,
+                is_decided: said.is_decided,
             },
             None => {
                 let (has_host, is_certified, depth) = (true, false, 0);
-                ClientFacts { peer: self.peer, trusted: false, has_host, tls: None, http: None, is_certified, depth }
+                let is_decided = false;
+                ClientFacts {
+                    peer: self.peer,
+                    trusted: false,
+                    has_host,
+                    tls: None,
+                    http: None,
+                    is_certified,
+                    depth,
+                    is_decided,
+                }
             }
         });
     }

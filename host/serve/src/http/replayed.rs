@@ -78,6 +78,7 @@ impl ReplayedRequest {
             http: Version::HTTP_11,
             is_certified: true,
             depth: 0,
+            is_decided: false,
         };
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();

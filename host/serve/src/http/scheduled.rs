@@ -99,6 +99,7 @@ impl ScheduledRequest {
             http: Version::HTTP_11,
             is_certified: false,
             depth: 0,
+            is_decided: false,
         };
         let due = self.due.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let due = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);

@@ -82,7 +82,7 @@ pub(super) async fn serve_at(
             return Box::pin(forward(exchange, request, framing, &to)).await;
         }
     };
-    let exchange = Rc::new(Exchange::new(carrier, &request, pool));
+    let exchange = Rc::new(Exchange::new(carrier, &request, pool).traced(&request));
     #[cfg(feature = "fault-injection")]
     if let Some(response) = super::misdeeds::commit(&request) {
         return response.map(ResponseBody::whole);
@@ -176,6 +176,7 @@ impl Exchange {
             hop.tell(&mut parts.headers);
         }
         let scheme = said.unwrap_or(own);
+        self.tell_trace(&mut parts, &scheme, &authority);
         if self.link().client() == Peer::App {
             self.pool.metrics.service_requests.add_one();
             let depth = self.link().depth();
@@ -244,7 +245,7 @@ impl Exchange {
         let alarm = &self.link().request_alarm;
         let latest = self.head_deadline();
         let began_with = self.pool.revision();
-        let mut lease = match worker.apps.take(&self.pool, alarm, latest, &self.loading).await {
+        let mut lease = match worker.apps.take(&self.pool, alarm, latest, &self.notes).await {
             Ok(lease) => lease,
             Err(refusal) => return self.refused(refusal, began_with),
         };
@@ -252,6 +253,9 @@ impl Exchange {
         self.revision.set(lease.revision());
         self.has_instance(true);
         self.shares.set(!lease.is_alone());
+        if let Some(trace) = self.trace() {
+            trace.guest_begins();
+        }
         lease.begin(Call::Http(request), self.number);
         wasmhost_base::inject::panic_at("exchange");
         let mut armed = None;
@@ -294,6 +298,9 @@ impl Exchange {
         match outcome {
             Ok(Some(mut response)) => {
                 lease.answered();
+                if let Some(trace) = self.trace() {
+                    trace.guest_answers();
+                }
                 if let Some(thrown) = self.thrown(response.headers_mut()) {
                     drop(response);
                     self.linger(lease);
@@ -557,6 +564,7 @@ impl Exchange {
     pub(super) fn fail(&self, failure: Failure, reason: Reason<'_>) -> Response<ResponseBody> {
         self.count();
         self.failure.set(Some(failure));
+        self.trace_failure(failure, &reason);
         if let Some(reason) = failure.refused() {
             self.pool.metrics.refused(reason);
         }

@@ -9,6 +9,7 @@ use http::uri::Authority;
 use tokio::sync::Notify;
 
 use wasmhost_base::quota::Quota;
+use wasmhost_base::trace::Tracer;
 use wasmhost_config::Config;
 
 use super::forward::connections::ForwardConnections;
@@ -41,6 +42,8 @@ pub(crate) struct WorkerShared {
     pub(crate) stopping: Cell<bool>,
     pub(crate) requests: Cell<u64>,
     pub(crate) lines: Lines,
+    /// Traces requests, if anybody wants that.
+    pub(crate) tracer: Option<Tracer>,
     /// Where the calls of its apps by each other go.
     pub(crate) services: ServiceDesk,
     /// To workers of groups.

@@ -327,6 +327,7 @@ impl Flow {
             && let Some(lease) = self.take_lease()
         {
             self.broken = Some(Cut::Fault(fault.kind));
+            self.exchange.trace_fault(&fault);
             lease.fail(self.exchange.number, &fault);
         }
     }
@@ -382,6 +383,7 @@ impl Flow {
         }
         self.broken = Some(Cut::Fault(kind));
         let fault = Fault::new(kind, detail);
+        self.exchange.trace_fault(&fault);
         match self.take_lease() {
             Some(lease) => lease.fail(self.exchange.number, &fault),
             None => self.exchange.failed_without_instance(&fault),

@@ -129,7 +129,7 @@ impl Exchange {
     /// By when the guest must have answered. The time in which the host waited for the client, or loaded the app, is not
     /// the guest's.
     pub(super) fn head_deadline(&self) -> Option<Instant> {
-        self.request_timeout().map(|limit| self.began + limit + self.upload.pace().waited + self.loading.get())
+        self.request_timeout().map(|limit| self.began + limit + self.upload.pace().waited + self.notes.loading.get())
     }
 
     /// Client and guest have `--request-timeout` each: it runs for the client while its body is awaited.
@@ -196,7 +196,7 @@ impl Exchange {
     pub(super) fn who_is_late(&self) -> Option<Late> {
         let limit = self.limits.response_timeout?;
         let now = Instant::now();
-        let elapsed = now.saturating_duration_since(self.began).saturating_sub(self.loading.get());
+        let elapsed = now.saturating_duration_since(self.began).saturating_sub(self.notes.loading.get());
         let reading = self.link().waited_for_reader(now);
         match who_is_late(limit, elapsed, reading, self.upload.waited(now)) {
             Ok(late) => Some(late),

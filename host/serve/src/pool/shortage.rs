@@ -1,7 +1,6 @@
 //! Who makes room when memory is short: apps that nobody uses go to sleep for a request whose app has no memory for an instance,
 //! and for a guest that grows within a call. Those that were not used for the longest time go first.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use super::apps::WorkerApps;
 use super::common::PoolNotice;
 use super::instances::Pool;
 use super::lease::Lease;
-use super::take::{NotTaken, Refusal};
+use super::take::{NotTaken, Refusal, TakeNotes};
 use crate::alarms::Alarm;
 use crate::metrics::Shed;
 
@@ -46,13 +45,13 @@ impl WorkerApps {
         pool: &Rc<Pool>,
         alarm: &Alarm,
         latest: Option<Instant>,
-        loading: &Cell<Duration>,
+        notes: &TakeNotes,
     ) -> Result<Lease, Refusal> {
         if let Some(lease) = pool.take_at_once() {
             return Ok(lease);
         }
         // In a box: few requests wait, and hyper moves the future of each.
-        Box::pin(self.take_or_wait(pool, alarm, latest, loading)).await
+        Box::pin(self.take_or_wait(pool, alarm, latest, notes)).await
     }
 
     async fn take_or_wait(
@@ -60,11 +59,11 @@ impl WorkerApps {
         pool: &Rc<Pool>,
         alarm: &Alarm,
         latest: Option<Instant>,
-        loading: &Cell<Duration>,
+        notes: &TakeNotes,
     ) -> Result<Lease, Refusal> {
         let (mut put_to_sleep, mut others_asked) = (0, 0);
         loop {
-            match pool.take(alarm, latest, loading).await {
+            match pool.take(alarm, latest, notes).await {
                 Err(NotTaken::NoMemory) if put_to_sleep < PUT_TO_SLEEP_MAX && self.make_room(pool.id()) => {
                     put_to_sleep += 1;
                     // Shared instances end in the meantime.

@@ -3,8 +3,10 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wasmhost_base::trace::RequestTrace;
 use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::instances::{Grant, Kept, Pool, Room};
@@ -25,6 +27,24 @@ pub(crate) enum Refusal {
     Shed(Shed, Duration),
     /// An instance was made for it and did not come up.
     Failed(Fault),
+}
+
+/// What is noted of a request that gets an instance.
+#[derive(Default)]
+pub(crate) struct TakeNotes {
+    /// How long it has waited for its app to be loaded.
+    pub(crate) loading: Cell<Duration>,
+    /// Its trace, if requests are traced.
+    pub(crate) trace: Option<Arc<RequestTrace>>,
+}
+
+impl TakeNotes {
+    /// It has waited in the queue since then.
+    fn waited(&self, since: Instant) {
+        if let Some(trace) = &self.trace {
+            trace.part("queue", since);
+        }
+    }
 }
 
 /// How a request has waited in the queue so far.
@@ -82,12 +102,12 @@ impl Pool {
 
     /// An instance for one request: a kept one, a new one, or one that becomes free while the request waits. `alarm`
     /// is the request's, and is left unset. Waits in the queue, or for an instance that is being made, no longer than until
-    /// `latest`. While the app is not loaded, that does not count: the time is added to `loading`, and to `latest`.
+    /// `latest`. While the app is not loaded, that does not count: the time is added to `notes.loading`, and to `latest`.
     pub(super) async fn take(
         self: &Rc<Self>,
         alarm: &Alarm,
         latest: Option<Instant>,
-        loading: &Cell<Duration>,
+        notes: &TakeNotes,
     ) -> Result<Lease, NotTaken> {
         let rest = {
             let health = self.health.borrow();
@@ -100,7 +120,7 @@ impl Pool {
             return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into());
         }
         let mut waited = Waited::new(self.metrics);
-        let at_latest = || latest.map(|latest| latest + loading.get());
+        let at_latest = || latest.map(|latest| latest + notes.loading.get());
         loop {
             if let Some(lease) = self.take_kept() {
                 return Ok(lease);
@@ -112,15 +132,15 @@ impl Pool {
             let mut granted = None;
             if has_guest && !waited.for_cpu && self.is_worth_waiting() {
                 if self.queue.len() >= self.free_rooms() {
-                    granted = Some(self.wait_for_grant(alarm, &mut waited, latest, loading).await?);
+                    granted = Some(self.wait_for_grant(alarm, &mut waited, latest, notes).await?);
                 }
                 if granted.is_none() {
-                    granted = self.wait_for_cpu(alarm, &mut waited, at_latest()).await;
+                    granted = self.wait_for_cpu(alarm, &mut waited, at_latest(), notes).await;
                 }
             }
             let granted = match granted.or_else(|| if has_guest { Room::take(self).map(Grant::Room) } else { None }) {
                 Some(granted) => granted,
-                None => self.wait_for_grant(alarm, &mut waited, latest, loading).await?,
+                None => self.wait_for_grant(alarm, &mut waited, latest, notes).await?,
             };
             let room = match granted {
                 Grant::Instance(kept) => return Ok(Lease::own(kept)),
@@ -129,7 +149,12 @@ impl Pool {
                 Grant::Unavailable => return Err(self.shed(Shed::Unavailable, UNAVAILABLE_FOR).into()),
             };
             let revision = self.revision();
-            let kept = match self.make(room, at_latest()).await {
+            let began = notes.trace.as_ref().map(|trace| (trace, Instant::now()));
+            let made = self.make(room, at_latest()).await;
+            if let Some((trace, began)) = began {
+                trace.part("instantiate", began);
+            }
+            let kept = match made {
                 Ok(kept) => kept,
                 // Another revision is served by now, which may start.
                 Err(fault) if fault.kind != FaultKind::Capacity && self.revision() != revision => continue,
@@ -163,6 +188,7 @@ impl Pool {
         alarm: &Alarm,
         waited: &mut Waited,
         latest: Option<Instant>,
+        notes: &TakeNotes,
     ) -> Option<Grant> {
         waited.for_cpu = true;
         waited.count();
@@ -177,6 +203,7 @@ impl Pool {
         self.holders.short.notify_one();
         let granted = self.queue.wait(alarm, until, || self.borrow_instance(), |grant| self.give_back(grant)).await;
         alarm.set(None);
+        notes.waited(now);
         granted
     }
 
@@ -186,7 +213,7 @@ impl Pool {
         alarm: &Alarm,
         waited: &mut Waited,
         latest: Option<Instant>,
-        loading: &Cell<Duration>,
+        notes: &TakeNotes,
     ) -> Result<Grant, Refusal> {
         let queue_timeout = self.queue_timeout();
         if self.is_queue_full() {
@@ -200,15 +227,16 @@ impl Pool {
             let wait = if is_loaded { self.codel.borrow_mut().of_one_who_comes(now, is_first, max) } else { max };
             now + wait
         });
-        let latest = latest.filter(|_| is_loaded).map(|latest| latest + loading.get());
+        let latest = latest.filter(|_| is_loaded).map(|latest| latest + notes.loading.get());
         let of_request = latest.filter(|latest| *latest < deadline);
         let deadline = of_request.unwrap_or(deadline);
         alarm.set(Some(deadline));
         self.holders.short.notify_one();
         let granted = self.queue.wait(alarm, deadline, || self.borrow_instance(), |grant| self.give_back(grant)).await;
         alarm.set(None);
+        notes.waited(now);
         if !is_loaded {
-            loading.set(loading.get() + now.elapsed());
+            notes.loading.set(notes.loading.get() + now.elapsed());
         }
         granted.ok_or_else(|| {
             let reason = match of_request {

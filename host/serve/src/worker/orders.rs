@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use tokio::sync::Notify;
 
+use wasmhost_base::trace::SpanQueue;
 use wasmhost_config::{AppId, AppTable, Config};
 use wasmhost_sandbox::Sandbox;
 
@@ -42,6 +43,8 @@ pub struct WorkerSetup {
     pub own_listeners: Vec<(ListenerId, TcpListener)>,
     /// See `own_listeners`.
     pub admission: Arc<Admission>,
+    /// Where spans of requests go, if these are traced.
+    pub spans: Option<Arc<SpanQueue>>,
 }
 
 /// How long connections on which no request is under way are kept open for the next one, when a worker leaves.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use wasmhost_base::log::access;
 use wasmhost_base::panics::caught;
 use wasmhost_base::quota::Quota;
+use wasmhost_base::trace::Tracer;
 use wasmhost_base::woken::when_woken;
 use wasmhost_base::{cpu_clock, heap};
 use wasmhost_config::AppId;
@@ -105,8 +106,19 @@ async fn serve(
     mut orders: OrderReceiver,
     kept: &OnceCell<Rc<WorkerApps>>,
 ) -> Exit {
-    let WorkerSetup { id, group, config, scoreboard, host, sandbox, authority, listeners, own_listeners, admission } =
-        setup;
+    let WorkerSetup {
+        id,
+        group,
+        config,
+        scoreboard,
+        host,
+        sandbox,
+        authority,
+        listeners,
+        own_listeners,
+        admission,
+        spans,
+    } = setup;
     let metrics = &scoreboard.metrics;
     events.tell(WorkerEvent::Online(id, thread)).await;
     // What a thread that died left behind here went with it.
@@ -142,6 +154,8 @@ async fn serve(
     let _ = kept.set(Rc::clone(&apps));
     let alarms = Rc::new(Alarms::default());
     let shares = Shares::new(share_max(&config));
+    let sample_ppm = config.traces.sample_ppm;
+    let tracer = spans.map(|queue| Tracer { sample_ppm, queue, lost: &metrics.spans_lost });
     let worker = Rc::new(WorkerShared {
         id,
         apps: Rc::clone(&apps),
@@ -153,6 +167,7 @@ async fn serve(
         stopping: Cell::new(false),
         requests: Cell::new(0),
         lines: Lines::default(),
+        tracer,
         services,
         connections: ForwardConnections::default(),
         gzip: RefCell::default(),

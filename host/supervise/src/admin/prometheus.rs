@@ -33,7 +33,10 @@ pub(super) fn render(host_status: &HostStatus) -> Result<String, fmt::Error> {
     registry.register_collector(Box::new(MetricsSnapshot::of(host_status)));
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
-    Ok(text)
+    Ok(match host_status.traces() {
+        Some(traces) => traces.exemplars.add_to(text),
+        None => text,
+    })
 }
 
 /// Apps with series of their own at most, those with the lowest numbers; thirty series each, with their buckets. Sums and

@@ -2,7 +2,7 @@
 //! what is not counted, but read off the state of the host, stand here. A test compares `docs/REFERENCE.md` with all of them.
 
 use std::borrow::Cow;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use wasmhost_base::{cpu_clock, resident};
@@ -18,6 +18,7 @@ use crate::apps::book::AppState;
 use crate::crashes::CrashCounts;
 use crate::host_status::{AppRow, HostStatus};
 use crate::schedules::ScheduleRow;
+use crate::traces::TraceCounts;
 
 use MetricKind::{Counter, Gauge};
 use MetricValue::{Count, Micros, Seconds};
@@ -161,6 +162,21 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         By("outcome", crash_bundles),
     ),
     row(
+        (Counter, "spans_exported", Some("spans_exported")),
+        "Spans of traces that the collector has (--otlp)",
+        Number(|host_status| Count(of_traces(host_status, |counts| &counts.exported))),
+    ),
+    row(
+        (Counter, "spans_dropped", Some("spans_dropped")),
+        "Spans of traces that the collector does not have: too many waited for it (queue), it could not be reached or had no room until too many waited (collector), it refused them (refused), or their request had too many (request)",
+        By("reason", spans_dropped),
+    ),
+    row(
+        (Counter, "span_exports_failed", Some("span_exports_failed")),
+        "Attempts to send spans to the collector that failed",
+        Number(|host_status| Count(of_traces(host_status, |counts| &counts.failed_exports))),
+    ),
+    row(
         (Gauge, "instance_memory_bytes", Some("instance_memory_bytes")),
         "Memory of all instances, and what the host holds for them",
         Number(|host_status| Count(host_status.scoreboard.memory.get())),
@@ -221,6 +237,20 @@ pub(super) const OF_HOST: &[MetricRow<HostStatus>] = &[
         By("database", |host_status| of_databases(host_status, |_, limits| limits.bytes_max)),
     ),
 ];
+
+fn of_traces(host_status: &HostStatus, count: fn(&TraceCounts) -> &AtomicU64) -> u64 {
+    host_status.traces().map_or(0, |traces| count(&traces.counts).load(Relaxed))
+}
+
+fn spans_dropped(host_status: &HostStatus) -> Labelled {
+    let counts = [
+        ("queue", host_status.spans_lost()),
+        ("collector", of_traces(host_status, |counts| &counts.given_up)),
+        ("refused", of_traces(host_status, |counts| &counts.refused)),
+        ("request", of_traces(host_status, |counts| &counts.left_out)),
+    ];
+    counts.into_iter().map(|(reason, count)| (Cow::Borrowed(reason), count)).collect()
+}
 
 fn crash_bundles(host_status: &HostStatus) -> Labelled {
     let counts = host_status.crashes().map_or_else(|| CrashCounts::default().each(), CrashCounts::each);

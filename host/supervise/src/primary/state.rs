@@ -36,6 +36,7 @@ use crate::events::HostEvent;
 use crate::host_status::HostStatus;
 use crate::kept::KeptForApps;
 use crate::service_manager::ServiceManager;
+use crate::traces::Traces;
 
 /// The state of the main thread.
 pub(super) struct Primary<B: Backend> {
@@ -85,6 +86,8 @@ pub(super) struct Primary<B: Backend> {
     pub(super) crashes: Option<Crashes>,
     /// The profile that is under way.
     pub(super) profiles: Profiles,
+    /// Where spans of requests go.
+    pub(super) traces: Option<Traces>,
 }
 
 impl<B: Backend> Primary<B> {
@@ -115,6 +118,7 @@ impl<B: Backend> Primary<B> {
             stage: self.stage,
             table: &division.table,
             first,
+            spans: self.traces.as_ref().map(Traces::queue),
         };
         place.handle = Some(self.backend.start(start).map_err(system("start a worker"))?);
         place.running = true;

@@ -18,6 +18,7 @@ use wasmhost_base::backoff::Backoff;
 use wasmhost_base::log::{self, EarlyLog, LogGuard};
 use wasmhost_base::resident;
 use wasmhost_base::throttle::Throttle;
+use wasmhost_base::trace::SpanQueue;
 use wasmhost_base::wire::{Descriptor, Descriptors, Wire, cut};
 use wasmhost_config::{App, AppId, AppTable, Config, Preopen};
 use wasmhost_confine::spawner::{InheritError, Launcher, Settings, inherit};
@@ -36,6 +37,7 @@ use super::handle::is_shortage;
 use super::linker::{Linker, LinkerAnswer, ToLink, Unlinked, link, until};
 use super::protocol::{Code, ENDED_MAX, FromWorker, Share, ToWorker};
 use super::service_lines::{ServiceLines, host_services};
+use super::span_line::{send_last_spans, send_spans};
 use super::table;
 use crate::listening::opened;
 use crate::loader::{CodeAtRest, Trial, budget, link_and_try, make_engines_ahead};
@@ -211,10 +213,17 @@ fn work(
         Err(reason) => return Exit::NotStarted(cut(&reason)),
     };
     let (outdated, unserved) = (Rc::clone(&attendance.outdated), Rc::clone(&attendance.unserved));
+    let (spans, lost) = (setup.spans.clone(), &setup.scoreboard.metrics.spans_lost);
+    if let Some(spans) = &spans {
+        runtime.spawn_local(send_spans(Arc::clone(spans), Arc::clone(wire), lost));
+    }
     let (inbox, connections) = inbox::inbox();
     runtime.spawn_local(attendance.attend(linker, inbox, orders));
     lines.run_in(&runtime, setup.id);
     let exit = thread::run_in(runtime, setup, &EventWire(Arc::clone(wire), unserved), connections, heard);
+    if let Some(spans) = spans {
+        send_last_spans(&spans, wire, lost);
+    }
     match outdated.get() {
         Some(reason) if exit == Exit::Voluntary => Exit::NotStarted(cut(reason)),
         _ => exit,
@@ -281,6 +290,7 @@ fn prepare(
         of_its_own.map(|(number, id)| take(Descriptor::Listener(number)).map(|socket| (id, socket.into())));
     let own_listeners = of_its_own.collect::<Result<_, String>>()?;
     let listeners = opened(&start.listeners, tls_in(&mut descriptors).iter()).map_err(text)?;
+    let spans = config.traces.collector.is_some().then(Arc::<SpanQueue>::default);
     let setup = WorkerSetup {
         id: start.id,
         group: start.group.clone(),
@@ -292,6 +302,7 @@ fn prepare(
         listeners,
         own_listeners,
         admission: Arc::clone(&admission),
+        spans,
     };
     let attendance = Attendance {
         wire: Arc::clone(wire),

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use wasmhost_base::log::LogNow;
 use wasmhost_base::panics::guarded;
 use wasmhost_base::throttle::Throttle;
+use wasmhost_base::trace::SpanQueue;
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
 use wasmhost_confine::spawner::{Attended, End, Spawner};
@@ -51,6 +52,8 @@ pub(super) struct Hired {
     /// Connections at once that its descriptors allow.
     pub(super) connections_max: usize,
     pub(super) stage: Stage,
+    /// Where spans of requests go, if these are traced.
+    pub(super) spans: Option<Arc<SpanQueue>>,
 }
 
 /// How many connections of which client a process has.
@@ -91,7 +94,7 @@ impl ProcessHandle {
         start: &ToWorker,
         descriptors: &[Sent<'_>],
     ) -> io::Result<Self> {
-        let Hired { id, group, scoreboard, events, admission, connections_max, stage } = hired;
+        let Hired { id, group, scoreboard, events, admission, connections_max, stage, spans } = hired;
         let (child, wire) = spawn(spawner, group.as_deref())?;
         wire.try_send(start, descriptors)?;
         let handle = Self {
@@ -112,7 +115,7 @@ impl ProcessHandle {
         let ended = ProcessEnd { abroad: Rc::clone(&handle.abroad), admission: Arc::clone(&handle.admission) };
         let (unsent, hung) = (Rc::clone(&handle.unsent), Rc::clone(&handle.hung));
         tokio::task::spawn_local(async move {
-            let attending = attend(id, child, wire, unsent, (events.clone(), hung), scoreboard, ended);
+            let attending = attend(id, child, wire, unsent, (events.clone(), hung), (scoreboard, spans), ended);
             if let Err(panic) = guarded(Box::pin(attending)).await {
                 // The child went with what was dropped.
                 scoreboard.metrics.listening.set(false);
@@ -287,7 +290,7 @@ async fn attend(
     wire: Rc<Wire>,
     unsent: Rc<UnsentOrders>,
     (events, hung): (mpsc::Sender<WorkerEvent>, Rc<Notify>),
-    scoreboard: &'static Scoreboard,
+    (scoreboard, spans): (&'static Scoreboard, Option<Arc<SpanQueue>>),
     ended: ProcessEnd,
 ) {
     let mut exit = None;
@@ -348,6 +351,15 @@ async fn attend(
                         exit = Some(Exit::Killed("it claimed more connections than it can have, and was killed".into()));
                         patience = Duration::ZERO;
                         break;
+                    }
+                    continue;
+                }
+                Ok(Some((FromWorker::Spans(traced), _))) => {
+                    let count = traced.spans.len();
+                    if let Some(spans) = spans.as_ref().filter(|_| count > 0)
+                        && !spans.put(traced)
+                    {
+                        scoreboard.metrics.spans_lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Relaxed);
                     }
                     continue;
                 }

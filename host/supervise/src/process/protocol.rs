@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use wasmhost_base::log::LogNow;
+use wasmhost_base::trace::TracedSpans;
 use wasmhost_config::AppId;
 use wasmhost_sandbox::StoredCode;
 use wasmhost_serve::clients::Client;
@@ -114,6 +115,8 @@ pub(super) enum FromWorker {
     /// Its part in the profile of this number has ended. With what it has counted, if that could be put into a file.
     Profiled(u64),
     Disconnect,
+    /// Spans of a request.
+    Spans(TracedSpans),
     Exited(Exit),
     /// A connection has ended, which the primary wanted to know.
     Freed,

@@ -39,13 +39,15 @@ pub(crate) struct Introduction {
     pub(crate) is_certified: bool,
     /// How many requests of apps led to it.
     pub(crate) depth: u8,
+    /// Whether its trace is sampled this host has decided, as its `traceparent` says.
+    pub(crate) is_decided: bool,
 }
 
 impl Introduction {
     /// As it is written.
     pub(in crate::http) fn value(&self) -> Option<HeaderValue> {
-        let Self { app, stripped, client, trusted, has_host, tls, http, is_certified, depth } = self;
-        let facts = [trusted, has_host, is_certified].map(bool::to_string).join(" ");
+        let Self { app, stripped, client, trusted, has_host, tls, http, is_certified, depth, is_decided } = self;
+        let facts = [trusted, has_host, is_certified, is_decided].map(bool::to_string).join(" ");
         let spoken = format!("{} {}", tls.map_or(NO_TLS, TlsVersion::name), http_name(*http));
         HeaderValue::try_from(format!("{} {stripped} {facts} {spoken} {depth} {client}", app.0)).ok()
     }
@@ -56,7 +58,7 @@ impl Introduction {
         let app = AppId(words.next()?.parse().ok()?);
         let stripped = words.next()?.parse().ok()?;
         let mut fact = || words.next()?.parse().ok();
-        let (trusted, has_host, is_certified) = (fact()?, fact()?, fact()?);
+        let (trusted, has_host, is_certified, is_decided) = (fact()?, fact()?, fact()?, fact()?);
         let tls = match words.next()? {
             NO_TLS => None,
             name => Some(TlsVersion::named(name)?),
@@ -69,7 +71,7 @@ impl Introduction {
             "app" => Peer::App,
             address => Peer::Tcp(address.parse().ok()?),
         };
-        let read = Self { app, stripped, client, trusted, has_host, tls, http, is_certified, depth };
+        let read = Self { app, stripped, client, trusted, has_host, tls, http, is_certified, depth, is_decided };
         words.next().is_none().then_some(read)
     }
 }
@@ -98,6 +100,7 @@ mod tests {
                     http,
                     is_certified,
                     depth: 3,
+                    is_decided: !trusted,
                 };
                 let value = introduction.value().expect("a value");
                 assert!(
@@ -113,16 +116,16 @@ mod tests {
         for text in [
             "",
             "1",
-            "1 0 true true true none HTTP/1.1 0",
-            "1 0 true true none HTTP/1.1 0 unix",
-            "1 0 true true true none 0 unix",
-            "1 0 true true true 1.1 HTTP/1.1 0 unix",
-            "1 0 true true true none HTTP/3 0 unix",
-            "1 0 true true true none HTTP/1.1 unix",
-            "1 0 true true true none HTTP/1.1 256 unix",
-            "1 0 true true true none HTTP/1.1 0 nobody",
-            "1 0 true true true none HTTP/1.1 0 unix more",
-            "-1 0 true true true none HTTP/1.1 0 unix",
+            "1 0 true true true true none HTTP/1.1 0",
+            "1 0 true true true none HTTP/1.1 0 unix",
+            "1 0 true true true true none 0 unix",
+            "1 0 true true true true 1.1 HTTP/1.1 0 unix",
+            "1 0 true true true true none HTTP/3 0 unix",
+            "1 0 true true true true none HTTP/1.1 unix",
+            "1 0 true true true true none HTTP/1.1 256 unix",
+            "1 0 true true true true none HTTP/1.1 0 nobody",
+            "1 0 true true true true none HTTP/1.1 0 unix more",
+            "-1 0 true true true true none HTTP/1.1 0 unix",
         ] {
             assert_eq!(Introduction::read(&HeaderValue::from_static(text)), None, "{text}");
         }

@@ -77,7 +77,7 @@ impl ForwardedBody {
             let since = if upload.is_there() { since.max(upload.moved()) } else { since };
             // The client has limits that are its own.
             let silent = (!upload.is_awaited()).then(|| (now.saturating_duration_since(since), upload.is_there()));
-            let elapsed = now.saturating_duration_since(exchange.began).saturating_sub(exchange.loading.get());
+            let elapsed = now.saturating_duration_since(exchange.began).saturating_sub(exchange.notes.loading.get());
             match exchange.patience().body_left(silent, elapsed, waited) {
                 Some((left, kind)) if left.is_zero() => return Poll::Ready(kind),
                 left => alarm.set(left.and_then(|(left, _)| now.checked_add(left.max(LOOK_AGAIN_MIN)))),
