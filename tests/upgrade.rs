@@ -401,22 +401,22 @@ fn a_host_that_is_told_to_stop_during_an_upgrade_stops() -> TestResult {
 #[test]
 fn what_an_operator_has_changed_of_a_host_holds_after_an_upgrade() -> TestResult {
     let host = Upgraded::start("hello.wasm", &["--workers", "2", "--workers-max", "4"])?;
-    for words in [&["scale", "3"][..], &["drain"]] {
+    for words in [&["scale", "3"][..], &["drain"], &["log-level", "debug"]] {
         let done = host.runtime.ask(words);
         assert_eq!(done.code, Some(0), "{}", done.stderr);
     }
-    let shown = || -> Result<(usize, bool), Box<dyn std::error::Error>> {
+    let shown = || -> Result<(usize, bool, Value), Box<dyn std::error::Error>> {
         let status: Value = serde_json::from_str(&host.runtime.ask(&["status", "--json"]).stdout)?;
         let workers = status["workers"].as_array().ok_or("workers")?;
         let listening = workers.iter().filter(|worker| worker["state"] == "listening").count();
-        Ok((listening, status["ready"].as_bool().ok_or("whether it is ready")?))
+        Ok((listening, status["ready"].as_bool().ok_or("whether it is ready")?, status["log_level"].clone()))
     };
-    assert_eq!(shown()?, (3, false));
+    assert_eq!(shown()?, (3, false, "debug".into()));
     host.upgraded(&[]);
-    assert_eq!(shown()?, (3, false));
+    assert_eq!(shown()?, (3, false, "debug".into()));
     assert_eq!(host.runtime.ask(&["drain", "--undo"]).code, Some(0));
     host.upgraded(&[]);
-    assert_eq!(shown()?, (3, true));
+    assert_eq!(shown()?, (3, true, "debug".into()));
     Ok(())
 }
 

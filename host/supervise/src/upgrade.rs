@@ -15,6 +15,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
+use wasmhost_base::log::LogNow;
 use wasmhost_base::path_encoding;
 use wasmhost_base::socket_file::SocketFile;
 use wasmhost_config::Listen;
@@ -79,6 +80,9 @@ pub(crate) struct SteeredState {
     pub(crate) workers: u16,
     /// Another number of workers, by `wasmhost scale`: of a group, or of those that take connections.
     pub(crate) scaled: Vec<(Option<String>, u16)>,
+    /// What its settings say of the log, and what the log shows; none: the old host is of a version that tells nothing of it.
+    #[serde(default)]
+    pub(crate) log: Option<(LogNow, LogNow)>,
 }
 
 /// What the new host says to the old one.

@@ -183,7 +183,7 @@ pub struct ScaleArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without a level, it prints the one that holds. Another one holds for all workers of the host, also for those that start later, until a \
-reload finds a level in wasmhost.toml that it did not have before, or until the host ends.
+reload finds a level in wasmhost.toml that it did not have before, or until the host ends. `wasmhost upgrade` keeps it.
 Exit codes: 0 done, 1 there is no such host, or it did not answer; 2 wrong usage.")]
 pub struct LogLevelArgs {
     /// The lowest level that the log shows from now on.

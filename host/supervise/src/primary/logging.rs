@@ -40,6 +40,11 @@ impl<B: Backend> Primary<B> {
         self.show_in_logs(after(before, named, log::now()));
     }
 
+    /// The host before this one had this in its settings, and showed that.
+    pub(super) fn take_on_log(&self, named: LogNow, shown: LogNow) {
+        self.show_in_logs(after(named, self.reload.log, shown));
+    }
+
     fn show_in_logs(&self, shown: LogNow) {
         let before = log::now();
         if before == shown {

@@ -91,8 +91,11 @@ impl<B: Backend> Primary<B> {
     /// Takes on what an operator has changed of the old host. Where the file names another number of workers than before, that counts.
     pub(super) fn take_on_steered(&mut self) {
         let Some(succession) = &mut self.upgrades.succession else { return };
-        let SteeredState { is_withdrawn, workers, scaled } = std::mem::take(&mut succession.steered);
+        let SteeredState { is_withdrawn, workers, scaled, log } = std::mem::take(&mut succession.steered);
         self.host_status.set_withdrawn(is_withdrawn);
+        if let Some((named, shown)) = log {
+            self.take_on_log(named, shown);
+        }
         if workers == self.config.workers {
             for (group, workers) in scaled {
                 // Nobody waits.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use wasmhost_base::log;
 use wasmhost_config::Balance;
 use wasmhost_serve::listener::{Bound, Listener};
 use wasmhost_serve::worker::Stage;
@@ -151,7 +152,8 @@ impl<B: Backend> Primary<B> {
             let wanted = u16::try_from(wanted).ok().filter(|wanted| *wanted != workers)?;
             Some((division.group.as_deref().map(str::to_owned), wanted))
         });
-        SteeredState { is_withdrawn: self.host_status.is_withdrawn(), workers, scaled: scaled.collect() }
+        let log = Some((self.reload.log, log::now()));
+        SteeredState { is_withdrawn: self.host_status.is_withdrawn(), workers, scaled: scaled.collect(), log }
     }
 
     /// A new host is ready, which cannot load some apps. Whether it may serve; then this one rests with what both would do.
