@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::pty::{CONTROLLING, Terminal, differences};
-use crate::support::server::{signal, within};
+use crate::support::server::{signal, status_field, within};
 use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, message, run};
 
 /// Sets where a command looks for hosts, and what its terminal is like.
@@ -269,7 +269,7 @@ fn keys_change_the_number_of_workers_and_the_memory_of_their_processes_is_shown(
         let resident = |of: &Value| of["resident_bytes"].as_u64();
         let of_worker = resident(&host["workers"][0]);
         assert_eq!(of_worker.is_some_and(|bytes| bytes > 1 << 20), kind == "process", "{host}");
-        let own = server.resident_kib() * 1_024;
+        let own = status_field(server.pid(), "VmRSS:").ok_or("its memory")? * 1_024;
         let seen = server.status()["resident_bytes"].as_u64().unwrap_or(0);
         assert!(own.abs_diff(seen) < 4 << 20, "{kind}: {own} {seen}");
         assert!(resident(host) >= Some(seen / 2 + of_worker.unwrap_or(0)), "{kind}: {host}");
