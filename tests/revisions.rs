@@ -301,7 +301,8 @@ fn clients_on_new_and_kept_connections_lose_no_request_to_a_hundred_reloads() ->
         assert_eq!(failed, 0, "{kind}: of {answers}");
         let app = only(&server);
         assert_eq!((&app["revision"], &server.status()["reloads"]), (&101.into(), &100.into()), "{kind}: {answers}");
-        assert_eq!(revisions(&app), kept(&[(98, "kept"), (99, "kept"), (100, "kept"), (101, "served")]), "{kind}");
+        // The first is the last that has held.
+        assert_eq!(revisions(&app), kept(&[(1, "kept"), (99, "kept"), (100, "kept"), (101, "served")]), "{kind}");
     }
     Ok(())
 }
