@@ -449,8 +449,8 @@ mod tests {
             assert!(of_group.get("b", "key").await.is_err() && of_none.get("a", "key").await.is_err());
             Ok::<_, Box<dyn std::error::Error>>(())
         })?;
-        drop((runtime, owner));
-        end.wait();
+        drop(owner);
+        assert!(runtime.block_on(end.wait(Duration::from_secs(5))));
         Ok(())
     }
 
