@@ -251,7 +251,8 @@ fn clients_on_new_and_kept_connections_lose_no_request_to_a_hundred_reloads() ->
         assert_eq!(failed, 0, "{kind}: of {answers}");
         let app = only(&server);
         assert_eq!((&app["revision"], &server.status()["reloads"]), (&101.into(), &100.into()), "{kind}: {answers}");
-        assert_eq!(revisions(&app), kept(&[(98, "kept"), (99, "kept"), (100, "kept"), (101, "served")]), "{kind}");
+        // The first is the last that has held.
+        assert_eq!(revisions(&app), kept(&[(1, "kept"), (99, "kept"), (100, "kept"), (101, "served")]), "{kind}");
     }
     Ok(())
 }
@@ -388,7 +389,8 @@ fn uploads_that_clients_break_off_are_no_failures_of_the_revision() -> TestResul
         assert!(deployed.reload(component)?);
         for _ in 0..20 {
             let mut connection = Connection::open(server.address);
-            connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\nhello");
+            // (Of a body in chunks, the guest gets what has come.)
+            connection.send("POST /echo HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
             assert!(
                 connection.fill_until(|got| got.windows(5).any(|part| part == b"hello").then_some(())).is_some(),
                 "{component}"
