@@ -24,6 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("acme/src/client.rs", &[]),
     ("acme/src/schedule.rs", &[]),
     ("base/src", &[]),
+    ("base/src/log/access.rs", &["trace_context"]),
+    ("base/src/trace", &["trace_context"]),
     ("config/src/cron.rs", &[]),
     ("config/src/cli", &["capability", "given", "settings"]),
     ("config/src/nearest.rs", &[]),

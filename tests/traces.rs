@@ -35,7 +35,7 @@ fn ask_with(server: &Server, host: &str, path: &str, fields: &str) -> Response {
 fn count(server: &Server, metric: &str) -> u64 {
     let metrics = server.admin("/metrics").text();
     let line = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {metric}: {metrics}")).parse().expect("a number")
+    line.unwrap_or_else(|| panic!("no {metric}: {metrics}")).parse::<f64>().expect("a number") as u64
 }
 
 /// The span of this kind that is within another.
@@ -209,7 +209,7 @@ fn without_a_collector_the_fields_pass_as_they_came() -> TestResult {
         let path = format!("/fetch?url={}", encoded(&format!("http://{}/", upstream.address)));
         assert_eq!(ask_with(&server, "test", &path, &fields).status, 200);
         assert!(upstream.last("traceparent").is_empty(), "{component}: whether to pass it on is the guest's to say");
-        assert_eq!(count(&server, "wasmhost_spans_exported_total"), 0);
+        assert!(!server.admin("/metrics").text().contains("wasmhost_spans_exported"), "{component}: nothing is traced");
     }
     Ok(())
 }
@@ -238,7 +238,7 @@ fn faults_and_waits_stand_in_the_spans_of_their_requests() -> TestResult {
             assert!(cut.span.status.as_ref().is_some_and(|status| status.code == 2), "{what}: {cut:#?}");
             // The next request finds no instance, or one that was made ahead; while it runs, another waits for it.
             let mut slow = Connection::open(server.address);
-            slow.send("GET /sleep?ms=1500 HTTP/1.1\r\nHost: test\r\n\r\n");
+            slow.send("GET /sleep?ms=700 HTTP/1.1\r\nHost: test\r\n\r\n");
             eventually("it runs", || server.sum("in_flight") > 0);
             assert_eq!(get(server.address, "/hello").status, 200, "{what}");
             assert_eq!(slow.response().status, 200, "{what}");
@@ -359,7 +359,8 @@ fn headers_for_the_collector_are_secrets() -> TestResult {
     assert_eq!(values(&head, "x-api-key"), ["hunter2"]);
     assert_eq!(values(&head, "content-type"), ["application/x-protobuf"]);
     let mut shown = command();
-    shown.args(["config", "show"]).arg(guest("hello.wasm")).args(&flags[..6]);
+    std::fs::write(folder.path().join("wasmhost.toml"), app("hello", "hello.wasm", "*", ""))?;
+    shown.args(["config", "show"]).current_dir(folder.path()).args(&flags[..6]);
     let shown = run(shown);
     assert!(shown.stdout.contains("x-api-key") && shown.stdout.contains("file:"), "{shown:?}");
     for text in [server.lines().join("\n"), server.status().to_string(), shown.stdout, shown.stderr] {

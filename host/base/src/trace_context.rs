@@ -176,7 +176,7 @@ mod tests {
             with("-01", "-0x"),
             with("-01", "-01-"),
             with("-01", "-01-more"),
-            with("3577-", "3577"),
+            with("4736-", "4736"),
             with("2b7-", "2b7_"),
             with("00f067", "-0f067"),
             format!(" {VALID}"),
@@ -185,10 +185,6 @@ mod tests {
             assert_eq!(TraceParent::read(wrong.as_bytes()), None, "{wrong}");
         }
         assert!(TraceParent::read(with("00-", "01-").as_bytes()).is_some(), "a later version");
-        assert!(
-            TraceParent::read(with("00-", "01-").replacen("-01", "-01-more", 1).as_bytes()).is_none(),
-            "not at its end"
-        );
         assert!(TraceParent::read(format!("{}-more", with("00-", "cc-")).as_bytes()).is_some(), "with more behind it");
         assert!(TraceParent::read(format!("{}more", with("00-", "cc-")).as_bytes()).is_none());
         assert!(TraceParent::of(&headers(&[(TRACEPARENT, VALID)])).is_some());

@@ -62,7 +62,9 @@ impl Collector {
             return Err("must have no query".to_owned());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() || (authority.port().is_some() && authority.port_u16().is_none_or(|port| port == 0)) {
+        // (What is behind the host and no port of 16 bits is no port to the parser.)
+        let has_port = authority.as_str().len() > authority.host().len();
+        if host.is_empty() || (has_port && authority.port_u16().is_none_or(|port| port == 0)) {
             return Err(wrong());
         }
         let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });

@@ -138,7 +138,7 @@ mod tests {
         let module = r#"(module $m
             (import "" "" (func $sample))
             (func $inner call $sample)
-            (func (export "outer") (call $inner))
+            (func $outer (export "outer") (call $inner))
             (func $deep (param i32)
                 (if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (call $sample))))
             (func (export "deep") (call $deep (i32.const 500))))"#;

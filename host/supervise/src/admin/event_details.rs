@@ -47,9 +47,12 @@ pub(super) fn answer(number: &str, host_status: &HostStatus) -> Option<AdminAnsw
     Some(page(StatusCode::OK, "application/json", serde_json::to_vec(&details).ok()?))
 }
 
+/// The end of the year 9999, the last that can be written, in microseconds since 1970.
+const TIME_MAX_US: u64 = 253_402_300_799_999_999;
+
 fn shown(time_us: u64) -> String {
     // (A worker process may have been broken into: not every number is a time.)
-    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(time_us));
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(time_us)).filter(|_| time_us <= TIME_MAX_US);
     time.map_or_else(String::new, |time| humantime::format_rfc3339_micros(time).to_string())
 }
 

@@ -14,9 +14,9 @@ const REST: u32 = 19;
 const REST_MAX: Duration = Duration::from_secs(1);
 
 /// The answer that was made last, by what it answers.
-pub(super) struct Reused<K, A>(RefCell<Option<Kept<K, A>>>);
+pub(super) struct Reused<K, A>(RefCell<Option<ReusedAnswer<K, A>>>);
 
-struct Kept<K, A> {
+struct ReusedAnswer<K, A> {
     of: K,
     answer: A,
     /// Before that, no other is made.
@@ -44,7 +44,7 @@ impl<K: PartialEq, A: Clone> Reused<K, A> {
         let before = used();
         let answer = make();
         let until = Instant::now() + rest_after(used().saturating_sub(before));
-        self.0.replace(Some(Kept { of, answer: answer.clone(), until }));
+        self.0.replace(Some(ReusedAnswer { of, answer: answer.clone(), until }));
         answer
     }
 }

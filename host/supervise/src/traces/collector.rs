@@ -29,7 +29,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The longest that a collector has the host wait.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-type AnyError = Box<dyn Error + Send + Sync>;
+type ExchangeError = Box<dyn Error + Send + Sync>;
 
 /// What a collector answered.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl CollectorLine {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn new(collector: Collector, own: &[CollectorHeader]) -> Result<Self, AnyError> {
+    pub(super) fn new(collector: Collector, own: &[CollectorHeader]) -> Result<Self, ExchangeError> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::try_from(collector.authority())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -108,7 +108,7 @@ impl CollectorLine {
         answer
     }
 
-    async fn exchange(&mut self, message: Bytes) -> Result<CollectorAnswer, AnyError> {
+    async fn exchange(&mut self, message: Bytes) -> Result<CollectorAnswer, ExchangeError> {
         let mut open = match self.open.take().filter(|open| !open.sender.is_closed()) {
             Some(open) => open,
             None => self.connect().await?,
@@ -124,7 +124,7 @@ impl CollectorLine {
         Ok(CollectorAnswer { status: parts.status, retry_after: retry_after(&parts.headers), body })
     }
 
-    async fn connect(&self) -> Result<OpenLine, AnyError> {
+    async fn connect(&self) -> Result<OpenLine, ExchangeError> {
         let Collector { host, port, .. } = &self.collector;
         let stream = TcpStream::connect((&**host, *port)).await?;
         stream.set_nodelay(true)?;

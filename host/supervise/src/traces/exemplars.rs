@@ -14,11 +14,11 @@ const APPS_MAX: usize = 1_000;
 const BUCKET: &str = "wasmhost_app_request_duration_seconds_bucket{";
 
 /// One for each bucket.
-type OfApp = [Option<TimedTrace>; LATENCY_BOUNDS.len() + 1];
+type AppExemplars = [Option<TimedTrace>; LATENCY_BOUNDS.len() + 1];
 
 /// For each app, by its name.
 #[derive(Debug, Default)]
-pub(crate) struct Exemplars(Mutex<BTreeMap<String, OfApp>>);
+pub(crate) struct Exemplars(Mutex<BTreeMap<String, AppExemplars>>);
 
 #[derive(Debug, Clone, Copy)]
 struct TimedTrace {
@@ -37,7 +37,7 @@ impl Exemplars {
             if known.len() >= APPS_MAX {
                 return;
             }
-            known.insert(traced.app.clone(), OfApp::default());
+            known.insert(traced.app.clone(), AppExemplars::default());
         }
         let place = known.get_mut(&traced.app).and_then(|of_app| of_app.get_mut(bucket(seconds)));
         if let Some(place) = place {

@@ -309,8 +309,10 @@ mod tests {
     const ONE: WorkerId = WorkerId(1);
     const TWO: WorkerId = WorkerId(2);
 
+    const WINDOW: std::time::Duration = std::time::Duration::from_secs(30);
+
     fn app(component: &str, route: &str) -> Arc<App> {
-        let rollback = RollbackRules { kept: 2, ..RollbackRules::default() };
+        let rollback = RollbackRules { kept: 2, window: Some(WINDOW), ..RollbackRules::default() };
         let (component, routes) = (component.into(), vec![route.to_owned()]);
         Arc::new(App { name: "one".to_owned(), component, routes, rollback, ..App::default() })
     }
