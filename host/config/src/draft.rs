@@ -318,15 +318,6 @@ pub(super) fn names<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
     choices.iter().map(|(name, _)| *name).collect()
 }
 
-/// One of the values with a name.
-pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    let found = choices.iter().find(|(name, _)| *name == text);
-    found.map(|(_, choice)| *choice).ok_or_else(|| {
-        let names: Vec<String> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-        format!("must be one of {}", names.join(", "))
-    })
-}
-
 /// A count from `min` to `max`.
 pub(super) fn count<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Result<T, String> {
     let count = parse::count(text, min, max)?;

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 use wasmhost_base::log::LevelFilter;
 
-use super::draft::choice;
-use super::settings::LOG_LEVELS;
+use crate::parse::choice;
 
 /// How the log on standard error is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,6 +37,14 @@ pub enum LogLevel {
     Debug,
     Trace,
 }
+
+pub(crate) const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
 
 impl From<LogLevel> for LevelFilter {
     fn from(level: LogLevel) -> Self {

@@ -6,8 +6,9 @@ use http::uri::PathAndQuery;
 use serde::{Deserialize, Serialize};
 
 use super::cron::{CronMistake, CronTimes};
-use super::draft::{choice, put};
+use super::draft::put;
 use super::parse;
+use super::parse::choice;
 use super::shown::{self, Shown};
 
 /// Most schedules of an app.

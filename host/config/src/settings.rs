@@ -22,7 +22,6 @@ use crate::capability::{Capabilities, Declaration};
 use self::entry::Group;
 pub(crate) use self::entry::Of;
 pub use self::entry::{Form, Setting, Takes};
-pub(crate) use self::output::LOG_LEVELS;
 
 /// The host's own settings with a flag, by their headings.
 const GROUPS: &[Group] = &[

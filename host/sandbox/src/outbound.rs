@@ -35,7 +35,8 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 use wasmhost_base::hops::{self, Trail};
 use wasmhost_base::trace::RequestTrace;
 
-use self::beginning::Response;
+use self::beginning::OutgoingTransfer;
+pub(super) use self::beginning::Sending;
 use self::body::Attention;
 use self::charge::Charged;
 use self::exchange::{AbortOnDrop, SentRequest};
@@ -52,10 +53,6 @@ use super::meter::{CallChain, Meter};
 /// Descriptors that the outgoing requests of one worker take at most: each tries several addresses at once, and each look-up
 /// of a name has a socket and a file; and the connections that are kept.
 pub const DESCRIPTORS_MAX: usize = REQUESTS_MAX * connect::ATTEMPTS_MAX + 2 * LOOK_UPS_MAX + KEPT_MAX;
-
-type OutgoingTransfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
-/// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.
-pub(super) type Sending = Box<dyn Future<Output = Result<(Response, OutgoingTransfer), Error>> + Send>;
 
 /// Sends the requests of one instance.
 pub(super) struct Outgoing {

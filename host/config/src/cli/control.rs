@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
-use crate::settings::LOG_LEVELS;
+use crate::log_choice::LOG_LEVELS;
 
 /// Flags of `wasmhost ps`.
 #[derive(Debug, Args)]

@@ -1,19 +1,14 @@
 //! What the host shows.
 
-use crate::draft::{HostDraft, choice, names, put};
+use crate::draft::{HostDraft, names, put};
+use crate::log_choice::LOG_LEVELS;
+use crate::parse::{self, choice};
 use crate::shown::{self, Shown};
-use crate::{ControlSocket, LogForm, LogLevel, admin, parse};
+use crate::{ControlSocket, LogForm, admin};
 
 use super::entry::{Form, Group, Setting, Takes, host, host_list};
 
 const LOG_FORMS: &[(&str, LogForm)] = &[("auto", LogForm::Auto), ("text", LogForm::Text), ("json", LogForm::Json)];
-pub(crate) const LOG_LEVELS: &[(&str, LogLevel)] = &[
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-];
 
 pub(super) const GROUP: Group = Group {
     heading: "Output",

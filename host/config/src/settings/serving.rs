@@ -1,9 +1,10 @@
 //! How connections are served, and by what.
 
-use crate::draft::{COUNT_MAX, REQUESTS_MAX, choice, count, names, put, size_or_none};
+use crate::draft::{COUNT_MAX, REQUESTS_MAX, count, names, put, size_or_none};
 use crate::listener::ListenerDraft;
+use crate::parse::{self, choice};
 use crate::shown::{self, Shown};
-use crate::{Balance, Compress, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind, parse};
+use crate::{Balance, Compress, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind};
 
 use super::entry::{Form, Group, Setting, Takes, app, app_list, host, host_list, listener, listener_list};
 

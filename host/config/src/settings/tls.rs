@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use crate::acme::DIRECTORY;
-use crate::draft::{choice, names, put};
+use crate::draft::{names, put};
 use crate::listener::{CERTIFICATES_MAX, CertificateFiles, ClientAuth, ListenerDraft};
+use crate::parse::{self, choice};
 use crate::shown::{self, Shown};
-use crate::{AcmeSettings, ListenerConfig, parse};
+use crate::{AcmeSettings, ListenerConfig};
 
 use super::entry::{Form, Group, Setting, Takes, listener, listener_list};
 

@@ -23,6 +23,11 @@ use super::times::{Times, after, late};
 use super::worker::Outbound;
 use crate::bounds::ConnectionUse;
 
+/// The rest of a transfer, after the response's head.
+pub(super) type OutgoingTransfer = Box<dyn Future<Output = Result<(), Error>> + Send>;
+/// A request that is being sent: it gives the response's head, and the future that runs the rest of the transfer.
+pub(crate) type Sending = Box<dyn Future<Output = Result<(Response, OutgoingTransfer), Error>> + Send>;
+
 /// On how many connections that were there a request is tried before it gets a new one.
 const KEPT_TRIED_MAX: usize = 2;
 /// On how many connections a request is tried in all.

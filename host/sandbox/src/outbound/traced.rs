@@ -6,7 +6,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use wasmhost_base::trace::{CallSpan, DecidedHere, RequestTrace};
 
-use super::Sending;
+use super::beginning::Sending;
 
 /// Says in a request that is to be sent of which trace it is. The span of it, if it gets one.
 pub(super) fn begin(trace: &Arc<RequestTrace>, request: &mut http::Request<WasiBody>) -> Option<CallSpan> {
