@@ -83,7 +83,7 @@ fn lines_for_the_journal(
         if let Some((_, address)) = line.split_once("listening on http://")
             && let Some(use_it) = use_it.take()
         {
-            use_it(address.split('"').next().unwrap_or_default().parse()?);
+            use_it(address.split(['"', ' ']).next().unwrap_or_default().parse()?);
             signal(host.id(), "TERM");
         }
         lines.push(line);

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::collector::{Collector, Got, Upstream, values};
-use crate::support::{Connection, FAULTS, Response, Server, TestResult, command, eventually, get, guest, message, run};
+use crate::support::{Connection, FAULTS, Response, Server, TestResult, command, eventually, get, message, run};
 
 /// Of a client: its trace, and its span.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

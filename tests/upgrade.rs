@@ -487,7 +487,8 @@ fn who_follows_events_over_an_upgrade_misses_none_of_the_new_host() -> TestResul
     let mut following = follow.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let lines = BufReader::new(following.stdout.take().ok_or("its output")?).lines().map_while(Result::ok);
     let (line, hears) = std::sync::mpsc::channel();
-    std::thread::spawn(move || lines.for_each(|one| drop(line.send(one))));
+    let read = move || lines.for_each(|one| drop(line.send(one)));
+    std::thread::Builder::new().name("events".to_owned()).spawn(read)?;
     let mut seen: Vec<Value> = Vec::new();
     let until = |what: &str, seen: &mut Vec<Value>| {
         while seen.last().is_none_or(|event| event["event"] != "host" || event["phase"] != what) {

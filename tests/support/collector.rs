@@ -204,12 +204,14 @@ pub fn values(head: &str, field: &str) -> Vec<String> {
 
 fn serve(listener: TcpListener, each: impl Fn(&mut TcpStream) + Send + Sync + 'static) {
     let each = Arc::new(each);
-    std::thread::spawn(move || {
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let run = move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let each = Arc::clone(&each);
-            std::thread::spawn(move || each(&mut stream));
+            thread("collector-connection").spawn(move || each(&mut stream)).expect("a thread");
         }
-    });
+    };
+    thread("collector").spawn(run).expect("a thread");
 }
 
 /// The head and the body of a request; none: the connection has ended.

@@ -283,7 +283,7 @@ mod tests {
         let request = |fields: &[(&'static str, &'static str)], uri: &'static str| {
             let mut headers = http::HeaderMap::new();
             for (name, value) in fields {
-                headers.append(*name, http::HeaderValue::from_static(*value));
+                headers.append(*name, http::HeaderValue::from_static(value));
             }
             let uri = http::Uri::from_static(uri);
             let (method, body_bytes) = (http::Method::GET, None);

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use wasmhost_base::log::LogNow;
 use wasmhost_base::panics::guarded;
 use wasmhost_base::throttle::Throttle;
-use wasmhost_base::trace::SpanQueue;
+use wasmhost_base::trace::{SpanQueue, TracedSpans};
 use wasmhost_base::wire::{self, Descriptor, Sent, Wire};
 use wasmhost_config::AppId;
 use wasmhost_confine::spawner::{Attended, End, Spawner};
@@ -283,6 +283,14 @@ pub(super) fn spawn(spawner: &Spawner, group: Option<&str>) -> io::Result<(Atten
     Ok((spawner.start_worker(&theirs, group)?, Rc::new(Wire::new(ours)?)))
 }
 
+/// Has spans of a worker sent on, or counts that they are lost.
+fn take_in(traced: TracedSpans, spans: Option<&SpanQueue>, scoreboard: &Scoreboard) {
+    let count = u64::try_from(traced.spans.len()).unwrap_or(u64::MAX);
+    if spans.is_some_and(|spans| count > 0 && !spans.put(traced)) {
+        scoreboard.metrics.spans_lost.fetch_add(count, Relaxed);
+    }
+}
+
 /// Hears and orders a worker's process to its end.
 async fn attend(
     id: WorkerId,
@@ -355,12 +363,7 @@ async fn attend(
                     continue;
                 }
                 Ok(Some((FromWorker::Spans(traced), _))) => {
-                    let count = traced.spans.len();
-                    if let Some(spans) = spans.as_ref().filter(|_| count > 0)
-                        && !spans.put(traced)
-                    {
-                        scoreboard.metrics.spans_lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Relaxed);
-                    }
+                    take_in(traced, spans.as_deref(), scoreboard);
                     continue;
                 }
                 Ok(Some((FromWorker::Exited(how), _))) => {
