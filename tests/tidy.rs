@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("base/src/log/access.rs", &["trace_context"]),
     ("base/src/trace", &["trace_context"]),
     ("config/src/cron.rs", &[]),
-    ("config/src/cli", &["capability", "given", "settings"]),
+    ("config/src/cli", &["capability", "given", "log_choice", "settings"]),
     ("config/src/nearest.rs", &[]),
     ("config/src/host_name.rs", &[]),
     ("config/src/links.rs", &[]),

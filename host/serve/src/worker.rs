@@ -8,10 +8,10 @@ mod orders;
 mod profiling;
 pub mod thread;
 
-pub use self::events::{Applied, Events, Exit, WorkerEvent};
+pub use self::events::{Applied, Events, Exit, SentProfile, WorkerEvent};
 pub use self::handle::ThreadHandle;
 pub use self::orders::{OrderReceiver, OrderSender, Orders, Stage, WorkerSetup, orders};
-pub use self::profiling::{ProfileOrder, SentProfile};
+pub use self::profiling::ProfileOrder;
 pub use crate::fault_report::{FaultReport, ReportedField, ReportedOutput, ReportedRequest, SentReport};
 pub use crate::http::{ReplayedAnswer, ReplayedRequest, RunEnd, RunOutcome, ScheduledRequest};
 pub use crate::instance_fault::InstanceFault;

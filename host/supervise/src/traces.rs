@@ -2,13 +2,13 @@
 //! primary's takes them out: no worker speaks to the collector, and nobody waits for it.
 
 mod collector;
+mod counts;
 mod encode;
 mod exemplars;
 mod exporter;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -17,38 +17,11 @@ use wasmhost_base::trace::SpanQueue;
 use wasmhost_config::TraceSettings;
 
 use self::collector::CollectorLine;
-pub(crate) use self::exemplars::Exemplars;
+pub(crate) use self::counts::{TraceCounts, TracesView};
 use self::exporter::Exporter;
 
 /// How long a host that stops waits for the last spans to be taken.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
-
-/// What became of spans.
-#[derive(Debug, Default)]
-pub(crate) struct TraceCounts {
-    pub(crate) exported: AtomicU64,
-    /// The collector could not be reached, or failed, until the queue was full.
-    pub(crate) given_up: AtomicU64,
-    /// The collector refused them.
-    pub(crate) refused: AtomicU64,
-    /// Their requests had too many.
-    pub(crate) left_out: AtomicU64,
-    /// Attempts that failed.
-    pub(crate) failed_exports: AtomicU64,
-}
-
-impl TraceCounts {
-    fn add(count: &AtomicU64, spans: usize) {
-        count.fetch_add(u64::try_from(spans).unwrap_or(u64::MAX), Relaxed);
-    }
-}
-
-/// What is shown of traces.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TracesView {
-    pub(crate) counts: Arc<TraceCounts>,
-    pub(crate) exemplars: Arc<Exemplars>,
-}
 
 /// Where spans go. Dropped, it takes no more.
 pub(crate) struct Traces {

@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use wasmhost_config::AppId;
+use wasmhost_sandbox::StackCounts;
 
-use super::profiling::SentProfile;
 use crate::fault_report::SentReport;
 use crate::instance_fault::InstanceFault;
+use crate::reported::Reported;
 use crate::worker_id::WorkerId;
+
+/// What a worker has counted, on its way to the primary.
+pub type SentProfile = Reported<StackCounts>;
 
 /// What a worker tells the primary.
 #[derive(Debug)]

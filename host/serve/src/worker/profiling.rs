@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use wasmhost_sandbox::{Profiler, StackCounts};
+use wasmhost_sandbox::Profiler;
 
 use super::events::WorkerEvent;
 use crate::reported::Reported;
@@ -26,9 +26,6 @@ pub enum ProfileOrder {
         number: u64,
     },
 }
-
-/// What a worker has counted, on its way to the primary.
-pub type SentProfile = Reported<StackCounts>;
 
 /// Does what was ordered. What to tell the primary.
 pub(super) fn follow(order: ProfileOrder, worker: WorkerId, profiler: &Profiler) -> Option<WorkerEvent> {

@@ -13,7 +13,8 @@ use wasmhost_base::throttle::Throttle;
 use wasmhost_base::trace::{SpanQueue, TracedSpans};
 
 use super::collector::{CollectorAnswer, CollectorLine};
-use super::{TraceCounts, TracesView, encode};
+use super::counts::{TraceCounts, TracesView};
+use super::encode;
 
 /// With so many spans a message is sent at once.
 const MESSAGE_SPANS: usize = 512;
