@@ -17,7 +17,7 @@ pub struct InstanceFault {
     pub kind: String,
     /// What the engine or the host said: the first half KiB of it.
     pub detail: String,
-    /// The stack of the guest, a line a frame: the first [`TRACE_BYTES_MAX`] bytes of it, without control characters.
+    /// The stack of the guest, a line a frame: the first bytes of it, without control characters.
     pub trace: Option<String>,
     /// The number of the request on the worker; 0: the instance had none, or several.
     pub request: u64,
