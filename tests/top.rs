@@ -268,7 +268,10 @@ fn keys_change_the_number_of_workers_and_the_memory_of_their_processes_is_shown(
         let host = &sample["hosts"][0];
         let resident = |of: &Value| of["resident_bytes"].as_u64();
         let of_worker = resident(&host["workers"][0]);
-        assert_eq!(of_worker.is_some_and(|bytes| bytes > 1 << 20), kind == "process", "{host}");
+        // (The variable of a run of all tests counts more than the file.)
+        let is_process = !server.worker_pids().is_empty();
+        assert!(is_process || kind == "thread");
+        assert_eq!(of_worker.is_some_and(|bytes| bytes > 1 << 20), is_process, "{host}");
         let own = status_field(server.pid(), "VmRSS:").ok_or("its memory")? * 1_024;
         let seen = server.status()["resident_bytes"].as_u64().unwrap_or(0);
         assert!(own.abs_diff(seen) < 4 << 20, "{kind}: {own} {seen}");
