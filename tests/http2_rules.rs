@@ -94,7 +94,12 @@ fn text(row: &Row) -> String {
 fn what_a_client_may_not_do_is_answered_as_the_table_says() -> TestResult {
     let server = Server::start(
         "faults.wasm",
-        &["--workers", "1", "--instances-per-worker", "1", "--http2-streams-max", "8", "--header-max", "16KiB"],
+        // (Uploads without an end make room after a second, which is also how long a request waits by default.)
+        &[
+            &["--workers", "1", "--instances-per-worker", "1", "--http2-streams-max", "8", "--header-max", "16KiB"][..],
+            &["--queue-timeout", "10s"],
+        ]
+        .concat(),
     );
     let mut wrong = Vec::new();
     let mut table = "| RFC, section | what the client sends | what happens |\n|---|---|---|\n".to_owned();
