@@ -12,9 +12,9 @@ const OTHER: &str = "[other]";
 /// Counted stacks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackCounts {
-    /// NumberedNames of apps, to which [`CountedStack::app`] points.
+    /// Names of apps, to which [`CountedStack::app`] points.
     pub apps: Vec<String>,
-    /// NumberedNames of functions, to which [`CountedStack::frames`] point.
+    /// Names of functions, to which [`CountedStack::frames`] point.
     pub functions: Vec<String>,
     /// The stacks; those for which there was no room are one, of [`Self::OTHER`] alone.
     pub stacks: Vec<CountedStack>,

@@ -158,10 +158,7 @@ impl<B: Backend> Primary<B> {
 
     /// A new host is ready, which cannot load some apps. Whether it may serve; then this one rests with what both would do.
     pub(super) fn yield_to(&mut self, failed: &[(String, String)], agrees: oneshot::Sender<Result<(), String>>) {
-        let is_served = |name: &str| {
-            let found = self.apps.book.iter().find(|(_, record)| record.app().name == name);
-            found.is_some_and(|(_, record)| record.revision().is_some())
-        };
+        let is_served = |name: &str| self.apps.book.named(name).is_some_and(|(_, record)| record.revision().is_some());
         let answer = match failed.iter().find(|(name, _)| is_served(name)) {
             Some((name, reason)) => Err(format!("the new program cannot load the app `{name}`: {reason}")),
             None => {
