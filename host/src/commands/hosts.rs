@@ -37,6 +37,13 @@ pub(crate) struct HostShown {
     pub(crate) failed: bool,
 }
 
+impl HostShown {
+    /// The outcome of a command as the host said it, or in words.
+    pub(super) fn of(as_json: bool, outcome: &Value, failed: bool, words: impl FnOnce() -> String) -> Self {
+        Self { text: if as_json { format!("{outcome:#}\n") } else { words() }, failed }
+    }
+}
+
 /// What there is to print of all hosts.
 pub(crate) struct HostsShown {
     pub(crate) text: String,
@@ -289,6 +296,20 @@ pub(crate) fn status(args: &HostArgs) -> Result<HostShown, HostCommandError> {
     Ok(HostShown { text, failed: false })
 }
 
+/// Has a host do something, and waits for the outcome, within this time.
+pub(super) fn outcome_of(
+    host: &FoundHost,
+    method: Method,
+    path: &str,
+    patience: Duration,
+) -> Result<Value, HostCommandError> {
+    let answer = ask(host, method, path, patience)?;
+    if answer.status != StatusCode::OK {
+        return Err(refused(&answer));
+    }
+    json(&answer)
+}
+
 /// Has a host reload, and waits for the outcome.
 pub(super) fn reload_of(host: &FoundHost) -> Result<Value, HostCommandError> {
     let answer = ask(host, Method::POST, "/reload", RELOAD_PATIENCE)?;
@@ -311,11 +332,7 @@ pub(super) fn reload_told(failed: bool) -> &'static str {
 /// Has a host replace a worker, or all, and waits until the last one listens. Which were replaced.
 pub(super) fn restart_of(host: &FoundHost, worker: Option<u16>) -> Result<Value, HostCommandError> {
     let path = worker.map_or_else(|| "/restart".to_owned(), |worker| format!("/workers/{worker}/restart"));
-    let answer = ask(host, Method::POST, &path, RESTART_PATIENCE)?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    json(&answer)
+    outcome_of(host, Method::POST, &path, RESTART_PATIENCE)
 }
 
 /// What came of a restart, in words.
@@ -331,10 +348,8 @@ pub(super) fn restart_told(outcome: &Value) -> String {
 pub(crate) fn restart(args: &RestartArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
     let outcome = restart_of(&host, args.worker)?;
-    if args.host.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
-    }
-    Ok(HostShown { text: format!("{}: {}\n", host.name, restart_told(&outcome)), failed: false })
+    let words = || format!("{}: {}\n", host.name, restart_told(&outcome));
+    Ok(HostShown::of(args.host.json, &outcome, false, words))
 }
 
 /// `wasmhost scale`.
@@ -348,20 +363,14 @@ pub(crate) fn scale(args: &ScaleArgs) -> Result<HostShown, HostCommandError> {
         return Err(HostCommandError::Strange(format!("there is no group `{}`", plain(group))));
     }
     let outcome = scale_of(&host, args.workers, group)?;
-    if args.host.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
-    }
-    Ok(HostShown { text: format!("{}: {}\n", host.name, scale_told(&outcome)), failed: false })
+    let words = || format!("{}: {}\n", host.name, scale_told(&outcome));
+    Ok(HostShown::of(args.host.json, &outcome, false, words))
 }
 
 /// Has a host have so many workers, and waits until the last new one listens, or the last one that leaves has ended.
 pub(super) fn scale_of(host: &FoundHost, workers: u16, group: Option<&str>) -> Result<Value, HostCommandError> {
     let path = format!("/scale/{workers}{}", group.map(|group| format!("/{group}")).unwrap_or_default());
-    let answer = ask(host, Method::POST, &path, RESTART_PATIENCE)?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    json(&answer)
+    outcome_of(host, Method::POST, &path, RESTART_PATIENCE)
 }
 
 /// What came of it, in words.
@@ -381,24 +390,17 @@ pub(super) fn scale_told(outcome: &Value) -> String {
 /// When there is no such host, or it gives no answer.
 pub(crate) fn log_level(args: &LogLevelArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, .. } = chosen(args.host.as_deref())?;
-    let answer = match &args.level {
-        Some(level) => ask(&host, Method::POST, &format!("/log-level/{level}"), PATIENCE)?,
-        None => ask(&host, Method::GET, "/log-level", PATIENCE)?,
+    let outcome = match &args.level {
+        Some(level) => outcome_of(&host, Method::POST, &format!("/log-level/{level}"), PATIENCE)?,
+        None => outcome_of(&host, Method::GET, "/log-level", PATIENCE)?,
     };
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    let outcome = json(&answer)?;
-    if args.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
-    }
     let level = text_of(&outcome, "level");
-    let text = match outcome["before"].as_str() {
+    let words = || match outcome["before"].as_str() {
         Some(before) if before == level => format!("{}: the level of the log is {level}, as before\n", host.name),
         Some(before) => format!("{}: the level of the log is {level}, and was {}\n", host.name, plain(before)),
         None => format!("{level}\n"),
     };
-    Ok(HostShown { text, failed: false })
+    Ok(HostShown::of(args.json, &outcome, false, words))
 }
 
 /// Whether a text may be the name of an app, a group or a schedule.
@@ -412,20 +414,13 @@ pub(super) fn is_name(text: &str) -> bool {
 /// When there is no such host, or it gives no answer.
 pub(crate) fn drain(args: &DrainArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, .. } = chosen(args.host.host.as_deref())?;
-    let answer = ask(&host, Method::POST, if args.undo { "/drain/undo" } else { "/drain" }, PATIENCE)?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    let outcome = json(&answer)?;
-    if args.host.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
-    }
+    let outcome = outcome_of(&host, Method::POST, if args.undo { "/drain/undo" } else { "/drain" }, PATIENCE)?;
     let told = match (args.undo, outcome["ready"].as_bool()) {
         (false, _) => "not ready, and goes on serving",
         (true, Some(true)) => "ready",
         (true, _) => "not ready, since no worker can serve",
     };
-    Ok(HostShown { text: format!("{}: {told}\n", host.name), failed: false })
+    Ok(HostShown::of(args.host.json, &outcome, false, || format!("{}: {told}\n", host.name)))
 }
 
 /// `wasmhost schedule run`.
@@ -439,15 +434,7 @@ pub(crate) fn schedule(args: &ScheduleArgs) -> Result<HostShown, HostCommandErro
     if !is_name(app) || !is_name(schedule) {
         return Err(strange(format!("there is no schedule `{schedule}` of an app `{app}`")));
     }
-    let answer = ask(&host, Method::POST, &format!("/schedules/{app}/{schedule}/run"), RUN_PATIENCE)?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    let outcome = json(&answer)?;
-    let failed = outcome["outcome"] != "done";
-    if which.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
-    }
+    let outcome = outcome_of(&host, Method::POST, &format!("/schedules/{app}/{schedule}/run"), RUN_PATIENCE)?;
     let mut text = format!("{app}/{schedule}: {} after {} ms", text_of(&outcome, "outcome"), outcome["duration_ms"]);
     if let Some(status) = outcome["status"].as_u64() {
         text.push_str(&format!(", status {status}"));
@@ -455,7 +442,7 @@ pub(crate) fn schedule(args: &ScheduleArgs) -> Result<HostShown, HostCommandErro
     if let Some(detail) = outcome["detail"].as_str() {
         text.push_str(&format!(" ({})", plain(detail)));
     }
-    Ok(HostShown { text: text + "\n", failed })
+    Ok(HostShown::of(which.json, &outcome, outcome["outcome"] != "done", || text + "\n"))
 }
 
 /// `wasmhost stop`: waits until the host's process has ended.
@@ -476,12 +463,8 @@ pub(crate) fn stop(args: &StopArgs) -> Result<HostShown, HostCommandError> {
     if !ends(&process) {
         return Err(strange(format!("it has not ended within {} s, and goes on stopping", STOP_PATIENCE.as_secs())));
     }
-    let text = if args.host.json {
-        format!("{:#}\n", serde_json::json!({ "stopped": host.name }))
-    } else {
-        format!("{}: stopped\n", host.name)
-    };
-    Ok(HostShown { text, failed: false })
+    let outcome = serde_json::json!({ "stopped": host.name });
+    Ok(HostShown::of(args.host.json, &outcome, false, || format!("{}: stopped\n", host.name)))
 }
 
 /// Whether a process ends while it is waited for.

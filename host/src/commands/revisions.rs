@@ -22,9 +22,6 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<HostShown, HostCommandError> {
     }
     let outcome = reload_of(&host)?;
     let failed = has_failed(&outcome);
-    if args.host.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
-    }
     let mut text = format!("{}: {}\n", host.name, reload_told(failed));
     for app in list_of(&outcome, "apps") {
         text.push_str(&format!(
@@ -34,7 +31,7 @@ pub(crate) fn reload(args: &ReloadArgs) -> Result<HostShown, HostCommandError> {
             text_of(app, "hint")
         ));
     }
-    Ok(HostShown { text, failed })
+    Ok(HostShown::of(args.host.json, &outcome, failed, || text))
 }
 
 /// `wasmhost reload --app`.
@@ -45,10 +42,7 @@ fn reload_app(host: &FoundHost, app: &str, as_json: bool) -> Result<HostShown, H
     let answer = of_app(host, app, "reload")?;
     let outcome = outcome(&answer)?;
     let failed = answer.status != StatusCode::OK;
-    if as_json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed });
-    }
-    let text = match failed {
+    let words = || match failed {
         true => format!(
             "{}: the reload of {app} failed, and what was served before goes on: {}\n    hint: {}\n",
             host.name,
@@ -57,7 +51,7 @@ fn reload_app(host: &FoundHost, app: &str, as_json: bool) -> Result<HostShown, H
         ),
         false => format!("{}: reloaded {app}, revision {}\n", host.name, outcome["revision"]),
     };
-    Ok(HostShown { text, failed })
+    Ok(HostShown::of(as_json, &outcome, failed, words))
 }
 
 /// `wasmhost rollback`.
@@ -73,12 +67,9 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandErro
         return Err(refused(&answer));
     }
     let outcome = outcome(&answer)?;
-    if args.host.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
-    }
-    let text =
-        format!("{}: {app} went back from revision {} to revision {}\n", host.name, outcome["from"], outcome["to"]);
-    Ok(HostShown { text, failed: false })
+    let words =
+        || format!("{}: {app} went back from revision {} to revision {}\n", host.name, outcome["from"], outcome["to"]);
+    Ok(HostShown::of(args.host.json, &outcome, false, words))
 }
 
 /// `wasmhost promote`.
@@ -93,11 +84,8 @@ pub(crate) fn promote(args: &PromoteArgs) -> Result<HostShown, HostCommandError>
         return Err(refused(&answer));
     }
     let outcome = outcome(&answer)?;
-    if args.host.json {
-        return Ok(HostShown { text: format!("{outcome:#}\n"), failed: false });
-    }
-    let text = format!("{}: all new requests of {app} go to revision {}\n", host.name, outcome["revision"]);
-    Ok(HostShown { text, failed: false })
+    let words = || format!("{}: all new requests of {app} go to revision {}\n", host.name, outcome["revision"]);
+    Ok(HostShown::of(args.host.json, &outcome, false, words))
 }
 
 /// The app that is named, or the only one.

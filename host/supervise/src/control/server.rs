@@ -56,44 +56,73 @@ impl Control {
 
 impl Commands for Control {
     fn upgrade(&self, upgraded: OnUpgrade) -> LaterAnswer {
-        Box::pin(upgrade(self.orders.clone(), upgraded))
+        answered(upgrade(self.orders.clone(), upgraded))
     }
 
     fn command(&self, command: AdminCommand, host_status: &Arc<HostStatus>) -> LaterAnswer {
         let orders = self.orders.clone();
         match command {
-            AdminCommand::Reload => Box::pin(reload(orders, Arc::clone(host_status))),
-            AdminCommand::ReloadApp(app) => Box::pin(reload_app(orders, app, Arc::clone(host_status))),
-            AdminCommand::RollBack(app, to) => Box::pin(roll_back(orders, app, to)),
-            AdminCommand::Promote(app) => Box::pin(promote(orders, app)),
-            AdminCommand::Restart(worker) => Box::pin(restart(orders, worker)),
-            AdminCommand::Scale(workers, group) => Box::pin(scale(orders, (workers, group), Arc::clone(host_status))),
-            AdminCommand::Profile(wish) => Box::pin(profile(orders, wish)),
-            AdminCommand::LogLevel(level) => Box::pin(log_level(orders, level)),
+            AdminCommand::Reload => answered(reload(orders, Arc::clone(host_status))),
+            AdminCommand::ReloadApp(app) => answered(reload_app(orders, app, Arc::clone(host_status))),
+            AdminCommand::RollBack(app, to) => answered(roll_back(orders, app, to)),
+            AdminCommand::Promote(app) => answered(promote(orders, app)),
+            AdminCommand::Restart(worker) => answered(restart(orders, worker)),
+            AdminCommand::Scale(workers, group) => answered(scale(orders, (workers, group), Arc::clone(host_status))),
+            AdminCommand::Profile(wish) => answered(profile(orders, wish)),
+            AdminCommand::LogLevel(level) => answered(log_level(orders, level)),
             AdminCommand::Drain { is_undone } => {
                 host_status.set_withdrawn(!is_undone);
                 let ready = host_status.is_ready();
                 Box::pin(async move { json(StatusCode::OK, &DrainOutcome { ready }) })
             }
-            AdminCommand::Stop => Box::pin(stop(orders)),
-            AdminCommand::RunSchedule(app, schedule) => Box::pin(run_schedule(orders, app, schedule)),
+            AdminCommand::Stop => answered(stop(orders)),
+            AdminCommand::RunSchedule(app, schedule) => answered(run_schedule(orders, app, schedule)),
         }
     }
 }
 
-/// Begins an upgrade of the program, which goes on over the connection.
-async fn upgrade(orders: mpsc::Sender<ControlOrder>, upgraded: OnUpgrade) -> AdminAnswer {
-    let (offered, hears) = oneshot::channel();
-    if orders.send(ControlOrder::Upgrade(offered)).await.is_err() {
-        return stopping();
+/// Why a command is not carried out.
+enum Refusal {
+    /// The host starts, or stops.
+    Stopping,
+    /// The host does not do it, for this reason.
+    Reason(String),
+}
+
+impl<E: Display> From<E> for Refusal {
+    fn from(reason: E) -> Self {
+        Self::Reason(reason.to_string())
     }
-    let offer = match hears.await {
-        Ok(Ok(offer)) => offer,
-        Ok(Err(reason)) => return refused(reason),
-        Err(_) => return stopping(),
-    };
+}
+
+/// The answer of a command, whether it is carried out or refused.
+fn answered(command: impl Future<Output = Result<AdminAnswer, Refusal>> + 'static) -> LaterAnswer {
+    Box::pin(async {
+        match command.await {
+            Ok(answer) => answer,
+            Err(Refusal::Reason(reason)) => page(StatusCode::CONFLICT, "text/plain", format!("{reason}\n")),
+            Err(Refusal::Stopping) => {
+                page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "503 the host starts, or stops\n")
+            }
+        }
+    })
+}
+
+/// Gives the primary an order, and waits until it says something back.
+async fn heard<T>(
+    orders: &mpsc::Sender<ControlOrder>,
+    order: impl FnOnce(oneshot::Sender<T>) -> ControlOrder,
+) -> Result<T, Refusal> {
+    let (says, hears) = oneshot::channel();
+    orders.send(order(says)).await.map_err(|_| Refusal::Stopping)?;
+    hears.await.map_err(|_| Refusal::Stopping)
+}
+
+/// Begins an upgrade of the program, which goes on over the connection.
+async fn upgrade(orders: mpsc::Sender<ControlOrder>, upgraded: OnUpgrade) -> Result<AdminAnswer, Refusal> {
+    let offer = heard(&orders, ControlOrder::Upgrade).await??;
     tokio::task::spawn_local(begin(upgraded, offer, orders));
-    switch_to(UPGRADE_PROTOCOL)
+    Ok(switch_to(UPGRADE_PROTOCOL))
 }
 
 /// What came of a run.
@@ -108,19 +137,16 @@ struct RunOutcomeShown {
 }
 
 /// Runs a schedule, and answers when that has ended.
-async fn run_schedule(orders: mpsc::Sender<ControlOrder>, app: String, schedule: String) -> AdminAnswer {
-    let (ended, hears) = oneshot::channel();
-    if orders.send(ControlOrder::RunSchedule { app, schedule, ended }).await.is_err() {
-        return stopping();
-    }
-    let LastRun { took, end, .. } = match hears.await {
-        Ok(Ok(ended)) => ended,
-        Ok(Err(reason)) => return refused(reason),
-        Err(_) => return stopping(),
-    };
+async fn run_schedule(
+    orders: mpsc::Sender<ControlOrder>,
+    app: String,
+    schedule: String,
+) -> Result<AdminAnswer, Refusal> {
+    let ended = heard(&orders, |ended| ControlOrder::RunSchedule { app, schedule, ended }).await?;
+    let LastRun { took, end, .. } = ended?;
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let shown = RunOutcomeShown { outcome: end.outcome.name(), status: end.status, detail: end.detail, duration_ms };
-    json(StatusCode::OK, &shown)
+    Ok(json(StatusCode::OK, &shown))
 }
 
 /// Whether the host says that it is ready.
@@ -136,34 +162,19 @@ struct RestartOutcome {
 }
 
 /// Replaces workers, and answers when the last one listens again.
-async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> AdminAnswer {
-    let (ended, hears) = oneshot::channel();
-    if orders.send(ControlOrder::Restart { worker, ended }).await.is_err() {
-        return stopping();
-    }
-    match hears.await {
-        Ok(Ok(restarted)) => json(StatusCode::OK, &RestartOutcome { restarted }),
-        Ok(Err(reason)) => refused(reason),
-        Err(_) => stopping(),
-    }
+async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Result<AdminAnswer, Refusal> {
+    let restarted = heard(&orders, |ended| ControlOrder::Restart { worker, ended }).await??;
+    Ok(json(StatusCode::OK, &RestartOutcome { restarted }))
 }
 
 /// Has samples taken, and answers with what was counted when that has ended. It ends when nobody waits for the answer any more.
-async fn profile(orders: mpsc::Sender<ControlOrder>, wish: ProfileWish) -> AdminAnswer {
-    let (ended, hears) = oneshot::channel();
-    if orders.send(ControlOrder::Profile(wish, ended)).await.is_err() {
-        return stopping();
-    }
-    let gathered = match hears.await {
-        Ok(Ok(gathered)) => gathered,
-        Ok(Err(reason)) => return refused(reason),
-        Err(_) => return stopping(),
-    };
+async fn profile(orders: mpsc::Sender<ControlOrder>, wish: ProfileWish) -> Result<AdminAnswer, Refusal> {
+    let gathered = heard(&orders, |ended| ControlOrder::Profile(wish, ended)).await??;
     // It may be some megabytes, for which the primary's thread has no time.
     let written = tokio::task::spawn_blocking(move || json(StatusCode::OK, &gathered.added_up())).await;
-    written.unwrap_or_else(|_| {
+    Ok(written.unwrap_or_else(|_| {
         page(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "500 a bug of the host, see its log\n")
-    })
+    }))
 }
 
 /// What came of a change of the number of workers.
@@ -182,21 +193,12 @@ async fn scale(
     orders: mpsc::Sender<ControlOrder>,
     (workers, group): (u16, Option<String>),
     host_status: Arc<HostStatus>,
-) -> AdminAnswer {
+) -> Result<AdminAnswer, Refusal> {
     let before = host_status.wanted_workers(group.as_deref());
-    let (ended, hears) = oneshot::channel();
-    if orders.send(ControlOrder::Scale { workers, group, ended }).await.is_err() {
-        return stopping();
-    }
-    match hears.await {
-        Ok(Ok(changed)) => {
-            let workers = usize::from(workers);
-            let (started, ended) = if workers < before { (Vec::new(), changed) } else { (changed, Vec::new()) };
-            json(StatusCode::OK, &ScaleOutcome { before, workers, started, ended })
-        }
-        Ok(Err(reason)) => refused(reason),
-        Err(_) => stopping(),
-    }
+    let changed = heard(&orders, |ended| ControlOrder::Scale { workers, group, ended }).await??;
+    let workers = usize::from(workers);
+    let (started, ended) = if workers < before { (Vec::new(), changed) } else { (changed, Vec::new()) };
+    Ok(json(StatusCode::OK, &ScaleOutcome { before, workers, started, ended }))
 }
 
 /// What came of a change of the log's level.
@@ -207,18 +209,11 @@ struct LogLevelOutcome {
 }
 
 /// Has the logs show another level.
-async fn log_level(orders: mpsc::Sender<ControlOrder>, level: LogLevel) -> AdminAnswer {
-    let (level, (ended, hears)) = (level.into(), oneshot::channel());
-    if orders.send(ControlOrder::LogLevel { level, ended }).await.is_err() {
-        return stopping();
-    }
-    match hears.await {
-        Ok(before) => {
-            let (before, level) = (level_name(before), level_name(level));
-            json(StatusCode::OK, &LogLevelOutcome { before, level })
-        }
-        Err(_) => stopping(),
-    }
+async fn log_level(orders: mpsc::Sender<ControlOrder>, level: LogLevel) -> Result<AdminAnswer, Refusal> {
+    let level = level.into();
+    let before = heard(&orders, |ended| ControlOrder::LogLevel { level, ended }).await?;
+    let (before, level) = (level_name(before), level_name(level));
+    Ok(json(StatusCode::OK, &LogLevelOutcome { before, level }))
 }
 
 /// An app that was loaded again.
@@ -230,23 +225,22 @@ struct LoadedApp {
 }
 
 /// Loads the component of one app again, and answers when all workers serve it.
-async fn reload_app(orders: mpsc::Sender<ControlOrder>, app: String, host_status: Arc<HostStatus>) -> AdminAnswer {
+async fn reload_app(
+    orders: mpsc::Sender<ControlOrder>,
+    app: String,
+    host_status: Arc<HostStatus>,
+) -> Result<AdminAnswer, Refusal> {
     let find = || host_status.apps().into_values().find(|row| row.name == app);
     if find().is_none() {
-        return no_app(&app);
+        return Err(format!("there is no app `{app}`").into());
     }
-    let (ended, hears) = oneshot::channel();
-    if orders.send(ControlOrder::ReloadApp { app: app.clone(), ended }).await.is_err() {
-        return stopping();
-    }
-    match hears.await {
-        Ok(Ok(())) => json(StatusCode::OK, &LoadedApp { revision: find().map_or(0, |row| row.revision), app }),
-        Ok(Err(error)) => {
-            let failed = FailedApp { name: app, error: error.to_string(), hint: error.hint };
-            json(StatusCode::CONFLICT, &failed)
-        }
-        Err(_) => overtaken(),
-    }
+    let (ended, ends) = oneshot::channel();
+    let order = ControlOrder::ReloadApp { app: app.clone(), ended };
+    orders.send(order).await.map_err(|_| Refusal::Stopping)?;
+    Ok(match ends.await.map_err(|_| OVERTAKEN)? {
+        Ok(()) => json(StatusCode::OK, &LoadedApp { revision: find().map_or(0, |row| row.revision), app }),
+        Err(error) => json(StatusCode::CONFLICT, &FailedApp { name: app, error: error.to_string(), hint: error.hint }),
+    })
 }
 
 /// An app of which another revision is served.
@@ -258,53 +252,25 @@ struct RolledBackApp {
 }
 
 /// Goes back to a revision of an app, and answers when all workers serve it.
-async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u64>) -> AdminAnswer {
-    let ((begun, begins), (ended, ends)) = (oneshot::channel(), oneshot::channel());
-    if orders.send(ControlOrder::RollBack { app: app.clone(), to, begun, ended }).await.is_err() {
-        return stopping();
-    }
-    let (from, to) = match begins.await {
-        Ok(Ok(numbers)) => numbers,
-        Ok(Err(reason)) => return refused(reason),
-        Err(_) => return stopping(),
-    };
-    match ends.await {
-        Ok(Ok(())) => json(StatusCode::OK, &RolledBackApp { app, from, to }),
-        Ok(Err(error)) => refused(error),
-        Err(_) => overtaken(),
-    }
+async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u64>) -> Result<AdminAnswer, Refusal> {
+    let (ended, ends) = oneshot::channel();
+    let order = |begun| ControlOrder::RollBack { app: app.clone(), to, begun, ended };
+    let (from, to) = heard(&orders, order).await??;
+    ends.await.map_err(|_| OVERTAKEN)??;
+    Ok(json(StatusCode::OK, &RolledBackApp { app, from, to }))
 }
 
 /// Gives all requests of an app to its new revision, and answers when all workers serve it.
-async fn promote(orders: mpsc::Sender<ControlOrder>, app: String) -> AdminAnswer {
-    let ((begun, begins), (ended, ends)) = (oneshot::channel(), oneshot::channel());
-    if orders.send(ControlOrder::Promote { app: app.clone(), begun, ended }).await.is_err() {
-        return stopping();
-    }
-    let revision = match begins.await {
-        Ok(Ok(revision)) => revision,
-        Ok(Err(reason)) => return refused(reason),
-        Err(_) => return stopping(),
-    };
-    match ends.await {
-        Ok(Ok(())) => json(StatusCode::OK, &LoadedApp { app, revision }),
-        Ok(Err(error)) => refused(error),
-        Err(_) => overtaken(),
-    }
+async fn promote(orders: mpsc::Sender<ControlOrder>, app: String) -> Result<AdminAnswer, Refusal> {
+    let (ended, ends) = oneshot::channel();
+    let order = |begun| ControlOrder::Promote { app: app.clone(), begun, ended };
+    let revision = heard(&orders, order).await??;
+    ends.await.map_err(|_| OVERTAKEN)??;
+    Ok(json(StatusCode::OK, &LoadedApp { app, revision }))
 }
 
-/// The host does not do it, for this reason.
-fn refused(reason: impl Display) -> AdminAnswer {
-    page(StatusCode::CONFLICT, "text/plain", format!("{reason}\n"))
-}
-
-fn no_app(app: &str) -> AdminAnswer {
-    refused(format_args!("there is no app `{app}`"))
-}
-
-fn overtaken() -> AdminAnswer {
-    refused("a later command took the place of this one, or the host stops")
-}
+/// Of a command whose end is not heard.
+const OVERTAKEN: &str = "a later command took the place of this one, or the host stops";
 
 fn json(status: StatusCode, outcome: &impl Serialize) -> AdminAnswer {
     match serde_json::to_string(outcome) {
@@ -313,25 +279,20 @@ fn json(status: StatusCode, outcome: &impl Serialize) -> AdminAnswer {
     }
 }
 
-async fn stop(orders: mpsc::Sender<ControlOrder>) -> AdminAnswer {
-    match orders.send(ControlOrder::Stop).await {
-        Ok(()) => page(StatusCode::ACCEPTED, "application/json", "{}\n"),
-        Err(_) => stopping(),
-    }
+async fn stop(orders: mpsc::Sender<ControlOrder>) -> Result<AdminAnswer, Refusal> {
+    orders.send(ControlOrder::Stop).await.map_err(|_| Refusal::Stopping)?;
+    Ok(page(StatusCode::ACCEPTED, "application/json", "{}\n"))
 }
 
 /// Begins a reload, and answers when it has ended.
-async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>) -> AdminAnswer {
+async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>) -> Result<AdminAnswer, Refusal> {
     let count = || (host_status.host.reloads.load(Relaxed), host_status.host.failed_reloads.load(Relaxed));
     let before = count();
-    let (begun, hears) = oneshot::channel();
-    if orders.send(ControlOrder::Reload(begun)).await.is_err() || hears.await.is_err() {
-        return stopping();
-    }
+    heard(&orders, ControlOrder::Reload).await?;
     // (The primary shows that it reloads before it waits again, and both are of one thread.)
     if tokio::time::timeout(RELOADED_WITHIN, host_status.reloaded()).await.is_err() {
         let within = humantime::format_duration(RELOADED_WITHIN);
-        return refused(format_args!("the reload goes on, longer than {within}; `wasmhost events` tells of its end"));
+        return Err(format!("the reload goes on, longer than {within}; `wasmhost events` tells of its end").into());
     }
     let (reloads, failed_reloads) = count();
     let apps = host_status.apps().into_values().filter_map(|app| {
@@ -340,9 +301,5 @@ async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>
     });
     let outcome = ReloadOutcome { reloads, failed_reloads, failed: failed_reloads > before.1, apps: apps.collect() };
     let status = if outcome.failed { StatusCode::CONFLICT } else { StatusCode::OK };
-    json(status, &outcome)
-}
-
-fn stopping() -> AdminAnswer {
-    page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "503 the host starts, or stops\n")
+    Ok(json(status, &outcome))
 }
