@@ -1,5 +1,6 @@
 //! Who gets a connection, and what a busy worker costs its neighbours.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -247,31 +248,37 @@ fn all_cpu_ticks(server: &Server) -> u64 {
     server.worker_pids().into_iter().chain([server.pid()]).map(cpu_ticks).sum()
 }
 
+/// A host with three workers of this kind, each client of which has a worker; with these flags.
+fn with_clients(runtime: &Runtime, kind: &str, flags: &[&str]) -> Server {
+    let mut host = command();
+    host.arg(guest("hello.wasm")).args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+    host.args(["--balance", "client", "--workers", "3", "--worker-kind", kind]).args(flags);
+    Server::spawn(runtime.of_host(host))
+}
+
+/// The worker that gets all of five connections.
+#[track_caller]
+fn worker_of(server: &Server, connect: impl Fn(SocketAddr)) -> usize {
+    let before = by_worker(server, "connections");
+    for _ in 0..5 {
+        connect(server.address);
+    }
+    let after = by_worker(server, "connections");
+    let grown: Vec<usize> = (0..3).filter(|&worker| after[worker] > before[worker]).collect();
+    assert!(grown.len() == 1 && after[grown[0]] == before[grown[0]] + 5, "{before:?}, {after:?}");
+    grown[0]
+}
+
 #[test]
 fn a_client_keeps_its_worker_while_that_is_there() -> TestResult {
     for kind in ["thread", "process"] {
         let runtime = Runtime::new()?;
-        let mut host = command();
-        host.arg(guest("hello.wasm")).args([
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--log-format",
-            "json",
-        ]);
-        host.args(["--balance", "client", "--workers", "3", "--worker-kind", kind]);
-        let server = Server::spawn(runtime.of_host(host));
-        let own_worker = |client: u8| -> usize {
-            let before = by_worker(&server, "connections");
-            for _ in 0..5 {
-                let mut connection = Connection::open_from([127, 0, 0, client].into(), server.address);
+        let server = with_clients(&runtime, kind, &[]);
+        let own_worker = |client: u8| {
+            worker_of(&server, |address| {
+                let mut connection = Connection::open_from([127, 0, 0, client].into(), address);
                 assert_eq!(connection.get("/").status, 200);
-            }
-            let after = by_worker(&server, "connections");
-            let grown: Vec<usize> = (0..3).filter(|&worker| after[worker] > before[worker]).collect();
-            assert!(grown.len() == 1 && after[grown[0]] == before[grown[0]] + 5, "{kind}: {before:?}, {after:?}");
-            grown[0]
+            })
         };
         let clients = 1..=30;
         let of: Vec<usize> = clients.clone().map(own_worker).collect();
@@ -282,6 +289,67 @@ fn a_client_keeps_its_worker_while_that_is_there() -> TestResult {
             let now = own_worker(client);
             assert!(now < 2 && (of == 2 || now == of), "{kind}: only those of the third worker move: {of}, {now}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_is_whom_the_first_request_of_a_connection_names_wherever_it_comes_from() -> TestResult {
+    for kind in ["thread", "process"] {
+        for (by, line) in [("cookie:sid", "Cookie: a=b; sid="), ("header:X-User", "x-user: ")] {
+            let runtime = Runtime::new()?;
+            let server = with_clients(&runtime, kind, &["--balance-by", by, "--header-timeout", "5m"]);
+            // Whatever waits first, others are served.
+            let _silent = Connection::open(server.address);
+            let ask = |parts: &[&str], from: u8| {
+                let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+                worker_of(&server, |address| {
+                    let mut connection = Connection::open_from([127, 0, 0, from].into(), address);
+                    for part in &parts {
+                        connection.send(part);
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    assert_eq!(connection.response().status, 200, "{kind} {by}");
+                    // What comes later on it changes nothing.
+                    assert_eq!(connection.get("/").status, 200, "{kind} {by}");
+                })
+            };
+            let of: Vec<usize> = (1..=20)
+                .map(|user: u8| ask(&[&format!("GET / HTTP/1.1\r\nHost: test\r\n{line}{user}\r\n\r\n")], user))
+                .collect();
+            assert!((0..3).all(|worker| of.contains(&worker)), "{kind} {by}: {of:?}");
+            for (user, of) in (1..=6_u8).zip(of) {
+                let value = format!("{line}{user}\r\n");
+                let (name, rest) = value.split_at(3);
+                let parts = ["GET / HTTP/1.1\r\nHost: te", "st\r\n", name, rest, "\r", "\n"];
+                assert_eq!(ask(&parts, 100 + user), of, "{kind} {by}: from elsewhere, and in pieces");
+            }
+            let without: Vec<usize> =
+                (1..=20).map(|from| ask(&["GET / HTTP/1.1\r\nHost: test\r\n\r\n"], from)).collect();
+            assert!((0..3).all(|worker| without.contains(&worker)), "{kind} {by}: by their addresses: {without:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_says_nothing_for_too_long_goes_by_the_address_and_holds_up_neither_others_nor_a_stop() -> TestResult {
+    for kind in ["thread", "process"] {
+        let runtime = Runtime::new()?;
+        let mut server = with_clients(&runtime, kind, &["--balance-by", "cookie:sid", "--header-timeout", "1s"]);
+        let total = |server: &Server| by_worker(server, "connections").iter().sum::<u64>();
+        let mut half = Connection::open(server.address);
+        half.send("GET / HTTP/1.1\r\nHost: test\r\n");
+        assert_eq!(total(&server), 0, "{kind}: no worker has it yet");
+        eventually("a worker gets it", || total(&server) == 1);
+        assert_eq!(half.response().status, 408, "{kind}");
+        // Neither half a head nor silence.
+        let mut last = Connection::open(server.address);
+        last.send("GET / HTTP/1.1\r\nHost: test\r\n");
+        let _silent = Connection::open(server.address);
+        std::thread::sleep(Duration::from_millis(100));
+        server.signal("TERM");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{kind}");
     }
     Ok(())
 }

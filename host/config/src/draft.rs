@@ -88,6 +88,7 @@ impl HostDraft {
             worker_hang_timeout: None,
             worker_limits: WorkerLimits::default(),
             balance: Balance::default(),
+            balance_by: None,
             trust_proxy: Vec::new(),
             drain_timeout: Duration::ZERO,
             app_idle_timeout: None,

@@ -31,6 +31,7 @@ mod overlap;
 mod parse;
 mod plain_path;
 mod recorded;
+mod request_key;
 mod revisions;
 pub mod routes;
 mod schedule;
@@ -84,7 +85,8 @@ pub use overlap::components_within;
 pub use parse::{certificates, positive_duration as parse_duration};
 pub use plain_path::{covers, plain_path};
 pub use recorded::{guarded_values, recorded_grants, recorded_settings};
-pub use revisions::{CanaryBy, CanaryRules, Probe, RollbackRules};
+pub use request_key::RequestKey;
+pub use revisions::{CanaryRules, Probe, RollbackRules};
 pub use schedule::{CatchUp, Overlap, SCHEDULE_PATH, SCHEDULES_MAX, ScheduleSettings};
 pub use schema::schema;
 pub use service::{SERVICES_MAX, Service};
@@ -130,6 +132,9 @@ pub struct Config {
     pub worker_limits: WorkerLimits,
     /// How connections are given to workers.
     pub balance: Balance,
+    /// With [`Balance::Client`], connections whose first request has the same value of this are of one client; without it, those
+    /// from the same address.
+    pub balance_by: Option<RequestKey>,
     /// Bounds on clients, and on all apps together.
     pub limits: HostLimits,
     /// Networks whose clients may set forwarded headers.

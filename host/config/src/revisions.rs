@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use http::HeaderName;
 use http::uri::PathAndQuery;
 use serde::{Deserialize, Serialize};
+
+use super::request_key::RequestKey;
 
 /// Longest text that `probe-body` may look for, in bytes.
 const BODY_TEXT_BYTES_MAX: usize = 4_096;
@@ -43,46 +44,8 @@ pub struct CanaryRules {
     pub share_percent: Option<u8>,
     /// After so long it gets all; none: when a command says so.
     pub time: Option<Duration>,
-    /// What decides which.
-    pub by: CanaryBy,
-}
-
-/// What decides whether a request goes to the new revision.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CanaryBy {
-    /// Its connection.
-    #[default]
-    Connection,
-    /// The value of the header of this name, in lower case; where it has none, its connection.
-    Header(String),
-    /// The value of the cookie of this name; where it has none, its connection.
-    Cookie(String),
-}
-
-impl CanaryBy {
-    /// `connection`, `header:NAME` or `cookie:NAME`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "must be `connection`, `header:NAME` or `cookie:NAME`";
-        match text.split_once(':') {
-            None if text == "connection" => Ok(Self::Connection),
-            Some(("header", name)) => HeaderName::try_from(name)
-                .map(|name| Self::Header(name.as_str().to_owned()))
-                .map_err(|_| format!("{EXPECTED}, and `{name}` is no name of a header")),
-            // The name is a token, as that of a header (RFC 6265, section 4.1.1).
-            Some(("cookie", name)) if HeaderName::try_from(name).is_ok() => Ok(Self::Cookie(name.to_owned())),
-            Some(("cookie", name)) => Err(format!("{EXPECTED}, and `{name}` is no name of a cookie")),
-            _ => Err(EXPECTED.to_owned()),
-        }
-    }
-
-    /// As it is written.
-    pub(super) fn shown(&self) -> String {
-        match self {
-            Self::Connection => "connection".to_owned(),
-            Self::Header(name) => format!("header:{name}"),
-            Self::Cookie(name) => format!("cookie:{name}"),
-        }
-    }
+    /// Requests with the same value of this go to the same revision; without it, those of the same connection.
+    pub by: Option<RequestKey>,
 }
 
 /// A share of requests, or `none`.
@@ -173,12 +136,6 @@ mod tests {
         assert_eq!((canary_share("none"), canary_share("5%")), (Ok(None), Ok(Some(5))));
         for wrong in ["0%", "100%", "5", ""] {
             assert!(canary_share(wrong).is_err(), "{wrong}");
-        }
-        for by in ["connection", "header:x-user", "cookie:Session_1"] {
-            assert_eq!(CanaryBy::parse(by).map(|parsed| parsed.shown()).as_deref(), Ok(by));
-        }
-        for wrong in ["", "header:", "cookie:a b", "header", "ip", "cookie:a=b"] {
-            assert!(CanaryBy::parse(wrong).is_err(), "{wrong}");
         }
         assert!(probe_body(&"a".repeat(4_097)).is_err());
         let probe = Probe { status: (200, 299), ..Probe::default() };

@@ -65,6 +65,7 @@ impl AppPlace {
 /// Checks the host's settings. `places`: where they stand in the file.
 pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
     check_workers_max(config, labels, places, mistakes);
+    check_balance_by(config, labels, places, mistakes);
     check_proxy_headers(config, mistakes);
     check_acme(config, mistakes);
     check_admin(config, labels, places, mistakes);
@@ -75,6 +76,18 @@ pub(super) fn check_host(config: &Config, labels: &Labels, places: &ValuePlaces,
             (None, Some(at)) => mistakes.at(at, None, format!("balance `kernel`: {reason}")),
             (label, _) => mistakes.note(label.map_or("--balance `kernel`", String::as_str), reason),
         }
+    }
+}
+
+/// What a client is counts only where clients have workers.
+fn check_balance_by(config: &Config, labels: &Labels, places: &ValuePlaces, mistakes: &mut Mistakes) {
+    if config.balance_by.is_none() || config.balance == Balance::Client {
+        return;
+    }
+    let reason = "needs `balance = \"client\"` (`--balance client`): otherwise no client has a worker";
+    match (labels.get("balance-by"), places.of("balance-by")) {
+        (None, Some(at)) => mistakes.at(at, None, format!("balance-by: {reason}")),
+        (label, _) => mistakes.note(label.map_or("--balance-by", String::as_str), reason),
     }
 }
 

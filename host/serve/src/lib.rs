@@ -27,4 +27,4 @@ mod turns;
 pub mod worker;
 mod worker_id;
 
-pub use self::net::{acceptor, clients, listener};
+pub use self::net::{acceptor, clients, first_request, listener};

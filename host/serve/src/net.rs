@@ -5,6 +5,7 @@ pub mod acceptor;
 mod admission;
 mod bind;
 pub mod clients;
+pub mod first_request;
 mod handed_over;
 pub mod inbox;
 pub(crate) mod introduced;
@@ -12,7 +13,6 @@ pub(crate) mod last_answer;
 pub mod listener;
 pub(crate) mod listeners;
 mod peer;
-#[allow(dead_code, reason = "the listeners are about to call it")]
 mod proxy_header;
 mod questions;
 mod socket;

@@ -13,6 +13,7 @@ mod ears;
 mod error;
 mod event_turns;
 mod file_watching;
+mod first_requests;
 mod held;
 mod held_tls;
 mod host_listeners;
@@ -73,6 +74,7 @@ pub use self::error::PrimaryError;
 use self::error::system;
 use self::event_turns::EventTurns;
 use self::file_watching::WatchedFiles;
+use self::first_requests::FirstRequests;
 use self::host_listeners::HostListeners;
 use self::place::Place;
 use self::profiles::Profiles;
@@ -380,6 +382,7 @@ impl<B: Backend> Primary<B> {
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
         let mut held: Option<HeldConnection> = None;
+        let mut first_requests = FirstRequests::new(self.config.balance_by.clone(), self.config.limits.header_timeout);
         let mut announced = false;
         let mut deadline: Option<Instant> = None;
         // What a host that stops still takes from its backlogs, before its workers drain.
@@ -389,7 +392,7 @@ impl<B: Backend> Primary<B> {
         loop {
             let draining = deadline.is_some();
             if let Some(left) = rest.take() {
-                rest = self.take_in_some(left, &mut acceptors, &mut held)?;
+                rest = self.take_in_some(left, &mut acceptors, (&mut first_requests, &mut held))?;
             }
             if draining && rest.is_none() {
                 self.drain_groups();
@@ -427,8 +430,8 @@ impl<B: Backend> Primary<B> {
                     tokio::select! {
                         biased;
                         heard = &mut next => break heard,
-                        connection = guarded(Box::pin(next_connection(&mut acceptors, &mut held))), if announced && !draining => {
-                            let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors)));
+                        connection = guarded(Box::pin(next_connection(&mut acceptors, &mut first_requests, &mut held))), if announced && !draining => {
+                            let taken_in = connection.and_then(|connection| caught(|| self.take_in(connection, &mut acceptors, &first_requests)));
                             held = taken_in.or_else(|panic| self.on_panic(panic))?;
                             self.reconcile();
                             if !may_hear || held.is_some() || (beat_at.is_none() && self.wants_beats()) {
@@ -478,30 +481,6 @@ impl<B: Backend> Primary<B> {
                     }
                 }
                 Heard::Order(order) => self.follow_order(order),
-                Heard::Command(ControlOrder::Reload(begun)) if announced && !draining => {
-                    self.begin_reload();
-                    // Who asked may have left.
-                    let _ = begun.send(());
-                }
-                Heard::Command(ControlOrder::RunSchedule { app, schedule, ended }) if announced && !draining => {
-                    self.run_schedule(&app, &schedule, ended);
-                }
-                Heard::Command(ControlOrder::Restart { worker, ended }) if announced && !draining => {
-                    self.restart(worker, ended);
-                }
-                Heard::Command(ControlOrder::Profile(wish, reply)) if announced && !draining => {
-                    self.profile(wish, reply)
-                }
-                Heard::Command(ControlOrder::Upgrade(offered)) if announced && !draining => {
-                    self.offer(&acceptors, offered);
-                }
-                Heard::Command(ControlOrder::Yield { failed, agrees }) if announced && !draining => {
-                    self.yield_to(&failed, agrees);
-                }
-                Heard::Command(ControlOrder::Leave(departure)) if announced && !draining => {
-                    deadline = Some(self.leave_to(departure, &mut acceptors));
-                    rest = Some(Rest::new(self.config.drain_timeout));
-                }
                 Heard::Predecessor(word) => {
                     if !self.on_predecessor(word, &mut ears.predecessor)? {
                         // It goes on, and this host ends. With --balance kernel, workers may have connections.
@@ -510,35 +489,46 @@ impl<B: Backend> Primary<B> {
                     }
                 }
                 Heard::Command(ControlOrder::LogLevel { level, ended }) => self.change_log_level(level, ended),
-                Heard::Command(ControlOrder::Scale { workers, group, ended }) if announced && !draining => {
+                // The host does not serve yet, or stops: that it ends tells who asked.
+                Heard::Command(_) if !announced || draining => {}
+                Heard::Command(ControlOrder::Reload(begun)) => {
+                    self.begin_reload();
+                    // Who asked may have left.
+                    let _ = begun.send(());
+                }
+                Heard::Command(ControlOrder::RunSchedule { app, schedule, ended }) => {
+                    self.run_schedule(&app, &schedule, ended);
+                }
+                Heard::Command(ControlOrder::Restart { worker, ended }) => {
+                    self.restart(worker, ended);
+                }
+                Heard::Command(ControlOrder::Profile(wish, reply)) => self.profile(wish, reply),
+                Heard::Command(ControlOrder::Upgrade(offered)) => {
+                    self.offer(&acceptors, offered);
+                }
+                Heard::Command(ControlOrder::Yield { failed, agrees }) => {
+                    self.yield_to(&failed, agrees);
+                }
+                Heard::Command(ControlOrder::Leave(departure)) => {
+                    deadline = Some(self.leave_to(departure, &mut acceptors));
+                    rest = Some(Rest::new(self.config.drain_timeout));
+                }
+                Heard::Command(ControlOrder::Scale { workers, group, ended }) => {
                     self.scale_for(workers, group.as_deref(), ended);
                 }
-                Heard::Command(ControlOrder::ReloadApp { app, ended }) if announced && !draining => {
+                Heard::Command(ControlOrder::ReloadApp { app, ended }) => {
                     self.load_for(&app, ended);
                 }
-                Heard::Command(ControlOrder::RollBack { app, to, begun, ended }) if announced && !draining => {
+                Heard::Command(ControlOrder::RollBack { app, to, begun, ended }) => {
                     // Who asked may have left.
                     let _ = begun.send(self.roll_back(&app, to, ended));
                 }
-                Heard::Command(ControlOrder::Promote { app, begun, ended }) if announced && !draining => {
+                Heard::Command(ControlOrder::Promote { app, begun, ended }) => {
                     // As above.
                     let _ = begun.send(self.promote(&app, ended));
                 }
-                // It is not served, or has stopped already: its end tells who asked.
-                Heard::Command(
-                    ControlOrder::Reload(_)
-                    | ControlOrder::Promote { .. }
-                    | ControlOrder::ReloadApp { .. }
-                    | ControlOrder::RollBack { .. }
-                    | ControlOrder::Profile(..)
-                    | ControlOrder::Restart { .. }
-                    | ControlOrder::Scale { .. }
-                    | ControlOrder::Upgrade(_)
-                    | ControlOrder::Yield { .. }
-                    | ControlOrder::Leave(_)
-                    | ControlOrder::UpgradeFailed
-                    | ControlOrder::RunSchedule { .. },
-                ) => {}
+                // What rested for it is resumed where the loop begins.
+                Heard::Command(ControlOrder::UpgradeFailed) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
@@ -602,9 +592,9 @@ impl<B: Backend> Primary<B> {
         &mut self,
         mut left: Rest,
         acceptors: &mut Acceptors,
-        held: &mut Option<HeldConnection>,
+        (first_requests, held): (&mut FirstRequests, &mut Option<HeldConnection>),
     ) -> Result<Option<Rest>, PrimaryError> {
-        match caught(|| self.take_in_rest(&mut left, acceptors, held)) {
+        match caught(|| self.take_in_rest(&mut left, acceptors, (first_requests, held))) {
             Ok(true) => {
                 acceptors.close();
                 *held = None;

@@ -2,7 +2,8 @@
 
 use crate::draft::{count, put};
 use crate::parse;
-use crate::revisions::{CanaryBy, REVISIONS_KEPT_MAX, canary_share, percent, probe_body, probe_path, probe_status};
+use crate::request_key::RequestKey;
+use crate::revisions::{REVISIONS_KEPT_MAX, canary_share, percent, probe_body, probe_path, probe_status};
 use crate::shown::{self, Shown};
 
 use super::entry::{Form, Group, Setting, Takes, app, host};
@@ -132,8 +133,8 @@ pub(super) const GROUP: Group = Group {
             help: "What decides which requests go to a canary: connection (all requests of a connection go to the same revision), header:NAME or cookie:NAME (all requests with the same value of it do; those without it go by their connection)",
             takes: Takes::One,
             of: app(
-                |draft, text| put(&mut draft.app.canary.by, CanaryBy::parse(text)),
-                |app| Shown::Text(app.canary.by.shown()),
+                |draft, text| put(&mut draft.app.canary.by, RequestKey::parse(text, "connection")),
+                |app| Shown::Text(RequestKey::shown(app.canary.by.as_ref(), "connection")),
             ),
         },
         Setting {

@@ -3,6 +3,7 @@
 use crate::draft::{COUNT_MAX, REQUESTS_MAX, count, names, put, size_or_none};
 use crate::listener::ListenerDraft;
 use crate::parse::{self, choice};
+use crate::request_key::RequestKey;
 use crate::shown::{self, Shown};
 use crate::{Balance, Compress, Confine, DIRECTORIES_MAX, DirectoryPurpose, Isolation, MAX_WORKERS, WorkerKind};
 
@@ -153,6 +154,18 @@ pub(super) const GROUP: Group = Group {
             of: host(
                 |draft, text| put(&mut draft.config.balance, choice(text, BALANCES)),
                 |config| shown::choice(config.balance, BALANCES),
+            ),
+        },
+        Setting {
+            name: "balance-by",
+            key: "balance-by",
+            form: Form::Text("WHAT"),
+            default: Some("address"),
+            help: "What a client is for --balance client: an address, or the value of header:NAME or cookie:NAME in the first request of a connection, as in Node's sticky sessions. By their address go connections whose first request has no such value, those with TLS or HTTP/2, whose headers the primary cannot read, and those that send no whole headers within --header-timeout",
+            takes: Takes::One,
+            of: host(
+                |draft, text| put(&mut draft.config.balance_by, RequestKey::parse(text, "address")),
+                |config| Shown::Text(RequestKey::shown(config.balance_by.as_ref(), "address")),
             ),
         },
         Setting {

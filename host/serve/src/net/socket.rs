@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::accepted::Accepted;
+
 /// An accepted socket, registered with this worker's event loop.
 pub(crate) enum ClientSocket {
     Tcp(TcpStream),
@@ -15,6 +17,28 @@ pub(crate) enum ClientSocket {
 }
 
 impl ClientSocket {
+    /// Registers a socket with the event loop of this thread.
+    ///
+    /// # Errors
+    /// What the system says; the socket is closed then.
+    pub(crate) fn new(socket: Accepted) -> io::Result<Self> {
+        match socket {
+            Accepted::Tcp(stream) => TcpStream::from_std(stream).map(Self::Tcp),
+            Accepted::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),
+        }
+    }
+
+    /// Takes it from the event loop.
+    ///
+    /// # Errors
+    /// What the system says; the socket is closed then.
+    pub(crate) fn into_accepted(self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Accepted::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Accepted::Unix),
+        }
+    }
+
     pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(context),

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc};
 
@@ -31,7 +30,7 @@ use crate::http::{ForwardConnections, Lines, ServiceDesk, Shares, WorkerShared, 
 use crate::metrics::HandshakeFailure;
 use crate::net::ListenerId;
 use crate::net::acceptor::{Acceptor, next_of};
-use crate::net::inbox::{Accepted, Connection, Permit, Receiver};
+use crate::net::inbox::{Connection, Permit, Receiver};
 use crate::net::introduced::{client_of, may_introduce};
 use crate::net::listener::Listener;
 use crate::net::listeners::ListenerSetup;
@@ -401,11 +400,7 @@ impl Crew {
         self.worker.metrics.connections.add_one();
         // From a listener of the worker's own; the primary has seen to it already.
         permit.assign(self.worker.metrics);
-        let socket = match socket {
-            Accepted::Tcp(stream) => TcpStream::from_std(stream).map(ClientSocket::Tcp),
-            Accepted::Unix(stream) => UnixStream::from_std(stream).map(ClientSocket::Unix),
-        };
-        match socket {
+        match ClientSocket::new(socket) {
             Ok(socket) => self.run(socket, listener, peer, permit),
             Err(error) => {
                 tracing::warn!(worker = self.worker.id.0, %peer, %error, "a connection could not be registered with the event loop")

@@ -11,11 +11,12 @@ use wasmhost_serve::worker::{Peer, WorkerId};
 
 use super::acceptors::Acceptors;
 use super::division::{Division, FRONT};
+use super::first_requests::{FirstRequests, Incoming};
 use super::held::{HELD_FOR_MAX, HeldForwards};
 use super::place::Place;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
-use crate::balancer::{Decision, WorkerView};
+use crate::balancer::{Decision, Owner, WorkerView};
 
 /// Connections that the primary accepts before it looks at anything else.
 const ACCEPTS_A_TURN: usize = 64;
@@ -26,13 +27,13 @@ const REST_WITHIN: Duration = Duration::from_secs(2);
 
 /// A connection that no worker could take, and when the workers are asked again. Other events do not put that off.
 pub(super) struct HeldConnection {
-    connection: inbox::Connection,
+    incoming: Incoming,
     again_at: Instant,
 }
 
 impl HeldConnection {
-    fn new(connection: inbox::Connection) -> Self {
-        Self { connection, again_at: Instant::now() + DISPATCH_AGAIN }
+    fn new(incoming: Incoming) -> Self {
+        Self { incoming, again_at: Instant::now() + DISPATCH_AGAIN }
     }
 }
 
@@ -51,8 +52,14 @@ impl Rest {
 
 impl<B: Backend> Primary<B> {
     /// Gives a connection to a worker, and those that wait behind it; back when no worker can take it now.
-    pub(super) fn take_in(&mut self, first: inbox::Connection, acceptors: &mut Acceptors) -> Option<HeldConnection> {
-        a_turn(first, |connection| self.dispatch(connection), || acceptors.next_waiting()).map(HeldConnection::new)
+    pub(super) fn take_in(
+        &mut self,
+        first: Incoming,
+        acceptors: &mut Acceptors,
+        first_requests: &FirstRequests,
+    ) -> Option<HeldConnection> {
+        let next = || acceptors.next_waiting().and_then(|connection| first_requests.admit(connection));
+        a_turn(first, |incoming| self.dispatch(incoming), next).map(HeldConnection::new)
     }
 
     /// Before the listeners are closed: gives some of the connections that wait in their backlogs to workers. The kernel would
@@ -61,19 +68,20 @@ impl<B: Backend> Primary<B> {
         &mut self,
         rest: &mut Rest,
         acceptors: &mut Acceptors,
-        held: &mut Option<HeldConnection>,
+        (first_requests, held): (&mut FirstRequests, &mut Option<HeldConnection>),
     ) -> bool {
         let is_over = Instant::now() >= rest.until;
-        let mut first = held.take().map(|held| held.connection);
+        let mut first = held.take().map(|held| held.incoming);
         for _ in 0..ACCEPTS_A_TURN.min(rest.left) {
-            let Some(connection) = first.take().or_else(|| acceptors.next_of_rest()) else { break };
-            if let Some(refused) = self.dispatch(connection) {
+            let accepted = first.take().or_else(|| first_requests.next_of_rest());
+            let Some(incoming) = accepted.or_else(|| acceptors.next_of_rest().map(Incoming::from)) else { break };
+            if let Some(refused) = self.dispatch(incoming) {
                 *held = Some(HeldConnection::new(refused));
                 break;
             }
             rest.left -= 1;
         }
-        if held.is_none() && !acceptors.has_waiting() {
+        if held.is_none() && !first_requests.has_waiting() && !acceptors.has_waiting() {
             return true;
         }
         if is_over || rest.left == 0 {
@@ -98,7 +106,7 @@ impl<B: Backend> Primary<B> {
         self.with_held(division, |primary, held| {
             let now = Instant::now();
             let until = now + HELD_FOR_MAX;
-            held.take_in(connection, (now, until), |connection| primary.dispatch_in(division, connection));
+            held.take_in(connection.into(), (now, until), |incoming| primary.dispatch_in(division, incoming));
         });
     }
 
@@ -112,51 +120,48 @@ impl<B: Backend> Primary<B> {
         let now = Instant::now();
         for division in 0..self.divisions.len() {
             self.with_held(division, |primary, held| {
-                held.try_again(now, |connection| primary.dispatch_in(division, connection));
+                held.try_again(now, |incoming| primary.dispatch_in(division, incoming));
             });
         }
     }
 
     /// Acts on what is held for the workers of a division.
-    pub(super) fn with_held(
-        &mut self,
-        division: usize,
-        act: impl FnOnce(&mut Self, &mut HeldForwards<inbox::Connection>),
-    ) {
+    pub(super) fn with_held(&mut self, division: usize, act: impl FnOnce(&mut Self, &mut HeldForwards<Incoming>)) {
         let mut held = std::mem::replace(&mut self.divisions[division].held, HeldForwards::new());
         act(self, &mut held);
         self.divisions[division].held = held;
     }
 
     /// Gives a client's connection to a worker, or back when none can take it now.
-    fn dispatch(&mut self, connection: inbox::Connection) -> Option<inbox::Connection> {
-        self.dispatch_in(FRONT, connection)
+    fn dispatch(&mut self, incoming: Incoming) -> Option<Incoming> {
+        self.dispatch_in(FRONT, incoming)
     }
 
     /// The same among the workers of this division.
     pub(super) fn dispatch_in(
         &mut self,
         division: usize,
-        mut connection: inbox::Connection,
-    ) -> Option<inbox::Connection> {
+        Incoming { mut connection, value }: Incoming,
+    ) -> Option<Incoming> {
         let now = Instant::now();
         let Division { places, balancer, .. } = &mut self.divisions[division];
         let wanted = places.iter().filter_map(|place| self.places.get(*place)).filter(|place| place.is_wanted);
         let wanted: Vec<&Place<B>> = wanted.collect();
         let views: Vec<WorkerView> = wanted.iter().map(|place| place.view(now)).collect();
-        let client = match connection.peer {
-            Peer::Tcp(address) => client_at(address, &[]),
+        let address = || match connection.peer {
+            Peer::Tcp(address) => client_at(address, &[]).map(Owner::Address),
             Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => None,
         };
-        let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views, client) else {
-            return Some(connection);
+        let owner = value.map(Owner::Value).or_else(address);
+        let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views, owner) else {
+            return Some(Incoming { connection, value });
         };
         let place = wanted[to];
-        let Some(handle) = &place.handle else { return Some(connection) };
+        let Some(handle) = &place.handle else { return Some(Incoming { connection, value }) };
         connection.permit.assign(&place.scoreboard.metrics);
         if let Err(mut connection) = handle.try_send(connection) {
             connection.permit.unassign();
-            return Some(connection);
+            return Some(Incoming { connection, value });
         }
         if let Some(late) = passed_over {
             wanted[late].scoreboard.metrics.passed_over.fetch_add(1, Relaxed);
@@ -182,14 +187,27 @@ fn a_turn<C>(first: C, mut dispatch: impl FnMut(C) -> Option<C>, mut next: impl 
 }
 
 /// The next connection: the one that is held, at its moment, else a new one. Never ready without either.
-pub(super) async fn next_connection(acceptors: &mut Acceptors, held: &mut Option<HeldConnection>) -> inbox::Connection {
+pub(super) async fn next_connection(
+    acceptors: &mut Acceptors,
+    first_requests: &mut FirstRequests,
+    held: &mut Option<HeldConnection>,
+) -> Incoming {
     if let Some(waiting) = held {
         tokio::time::sleep_until(waiting.again_at.into()).await;
         if let Some(held) = held.take() {
-            return held.connection;
+            return held.incoming;
         }
     }
-    acceptors.next().await
+    loop {
+        tokio::select! {
+            incoming = first_requests.next() => return incoming,
+            connection = acceptors.next() => {
+                if let Some(incoming) = first_requests.admit(connection) {
+                    return incoming;
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -233,22 +251,19 @@ mod tests {
     fn events_do_not_put_off_when_a_held_connection_is_tried_again() -> std::io::Result<()> {
         let (socket, _other) = UnixStream::pair()?;
         let permit = Admission::new(1, PerClient::Unbounded).try_take().ok_or(std::io::ErrorKind::Other)?;
-        let mut held = Some(HeldConnection::new(inbox::Connection {
-            socket: Accepted::Unix(socket),
-            peer: Peer::Unix,
-            listener: None,
-            permit,
-        }));
+        let mut held = Some(HeldConnection::new(
+            inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Unix, listener: None, permit }.into(),
+        ));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
-            let mut acceptors = Acceptors::default();
+            let (mut acceptors, mut first_requests) = (Acceptors::default(), FirstRequests::new(None, Duration::ZERO));
             for _ in 0..1_000 {
                 // As the primary's loop does it, which begins to wait anew after each event.
                 let event = tokio::time::sleep(DISPATCH_AGAIN / 2);
                 tokio::select! {
                     biased;
                     () = event => {}
-                    _ = next_connection(&mut acceptors, &mut held) => return Ok(()),
+                    _ = next_connection(&mut acceptors, &mut first_requests, &mut held) => return Ok(()),
                 }
             }
             Err(std::io::Error::other("the connection was never tried again"))

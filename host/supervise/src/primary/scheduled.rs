@@ -146,7 +146,7 @@ impl<B: Backend> Primary<B> {
                 self.with_held(division, |primary, held| {
                     // The only worker may be one that is being replaced.
                     let until = now + primary.config.drain_timeout.max(HELD_FOR_MAX);
-                    held.take_in(connection, (now, until), |connection| primary.dispatch_in(division, connection));
+                    held.take_in(connection.into(), (now, until), |incoming| primary.dispatch_in(division, incoming));
                 });
                 Ok(ours)
             }

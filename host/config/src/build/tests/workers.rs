@@ -1,6 +1,7 @@
 //! What workers are, and how many there may be.
 
 use super::*;
+use crate::RequestKey;
 
 #[test]
 fn workers_are_processes_where_an_app_has_a_group_or_several_have_fresh_instances() {
@@ -28,4 +29,8 @@ fn workers_may_become_as_many_as_there_are_cores_or_as_the_settings_say() {
     wrong("workers-max = 2\n", "1:15: workers-max `2`: there are more workers at the start: 3");
     wrong("balance = \"kernel\"\nworkers-max = 9\n", "the number of workers stays 3 with `--balance kernel`");
     wrong("workers-max = 513\n", "must be a whole number from 1 to 512");
+    wrong("balance-by = \"cookie:sid\"\n", "1:14: balance-by: needs `balance = \"client\"`");
+    wrong("balance = \"client\"\nbalance-by = \"sid\"\n", "must be `address`, `header:NAME` or `cookie:NAME`");
+    let by = config(&format!("balance = \"client\"\nbalance-by = \"header:X-User\"\n{EXAMPLE}"), &[]).balance_by;
+    assert_eq!(by, Some(RequestKey::Header("x-user".to_owned())));
 }
