@@ -93,6 +93,7 @@ use crate::backend::{Backend, Loaded, Worker};
 use crate::control::{self, ControlOrder};
 use crate::crashes::{Crashes, CrashesEnd};
 use crate::databases::DatabaseOwner;
+use crate::descriptors::connections_by_descriptors;
 use crate::host_status::{HostStatus, WorkerRow, is_single};
 use crate::kept::KeptForApps;
 use crate::process::Processes;
@@ -382,7 +383,12 @@ impl<B: Backend> Primary<B> {
     ) -> Result<Ended, PrimaryError> {
         // A connection that no worker can take at the moment.
         let mut held: Option<HeldConnection> = None;
-        let mut first_requests = FirstRequests::new(self.config.balance_by.clone(), self.config.limits.header_timeout);
+        let mut first_requests = FirstRequests::new(
+            self.config.balance_by.clone(),
+            self.config.limits.header_timeout,
+            connections_by_descriptors(&self.config).of_a_worker,
+        );
+        first_requests.follow_listeners(self.listeners.with_readable_heads());
         let mut announced = false;
         let mut deadline: Option<Instant> = None;
         // What a host that stops still takes from its backlogs, before its workers drain.
@@ -531,7 +537,10 @@ impl<B: Backend> Primary<B> {
                 Heard::Command(ControlOrder::UpgradeFailed) => {}
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
-                Heard::Read(reading) => self.on_reading(*reading, &mut acceptors),
+                Heard::Read(reading) => {
+                    self.on_reading(*reading, &mut acceptors);
+                    first_requests.follow_listeners(self.listeners.with_readable_heads());
+                }
                 Heard::LookedAtTls(look) => self.on_tls_look(look),
                 Heard::RunEnded(ended) => self.on_run_ended(ended, draining),
                 Heard::FilesChanged => {
@@ -597,6 +606,7 @@ impl<B: Backend> Primary<B> {
         match caught(|| self.take_in_rest(&mut left, acceptors, (first_requests, held))) {
             Ok(true) => {
                 acceptors.close();
+                first_requests.close();
                 *held = None;
                 if self.upgrades.has_left() {
                     self.leave_workers();

@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use wasmhost_config::RequestKey;
 
 use super::accepted::Accepted;
-use super::proxy_header::{self, ProxyHeader};
 use super::socket::ClientSocket;
 
 /// Of a head that is longer, the headers that are within count.
@@ -35,6 +34,7 @@ impl FirstRequest {
     pub async fn value(&self, key: &RequestKey) -> Option<Vec<u8>> {
         let mut seen = 0;
         for _ in 0..PIECES_MAX {
+            // (A look is short, and comes when the client has sent something.)
             poll_fn(|context| self.0.poll_read_ready(context)).await.ok()?;
             // Many wait, and few of them have sent a part.
             let mut bytes = vec![0; HEAD_BYTES_MAX];
@@ -74,21 +74,18 @@ enum Look {
 
 /// Looks for the value in what a connection has sent first. `is_all`: no more is looked at.
 fn look(bytes: &[u8], key: &RequestKey, is_all: bool) -> Look {
-    let head = match proxy_header::read(bytes) {
-        ProxyHeader::Complete { bytes_used, .. } => &bytes[bytes_used..],
-        ProxyHeader::Incomplete if !is_all => return Look::Incomplete,
-        ProxyHeader::Incomplete | ProxyHeader::Invalid(_) => bytes,
-    };
-    match fields(head) {
-        Ok(Some(headers)) => Look::Over(key.value_in(&headers).map(<[u8]>::to_vec)),
+    // (A name without a value names nobody.)
+    let value_in = |headers: &HeaderMap| key.value_in(headers).filter(|value| !value.is_empty()).map(<[u8]>::to_vec);
+    match fields(bytes) {
+        Ok(Some(headers)) => Look::Over(value_in(&headers)),
         Ok(None) if !is_all => Look::Incomplete,
         Ok(None) => {
             // The lines that are whole.
-            let end = head.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let headers = fields(&[&head[..end], b"\r\n"].concat()).ok().flatten().unwrap_or_default();
-            Look::Over(key.value_in(&headers).map(<[u8]>::to_vec))
+            let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let headers = fields(&[&bytes[..end], b"\r\n"].concat()).ok().flatten().unwrap_or_default();
+            Look::Over(value_in(&headers))
         }
-        // Of TLS, of HTTP/2, or what a worker will refuse.
+        // Of HTTP/2, or what a worker will refuse.
         Err(_) => Look::Over(None),
     }
 }
@@ -126,10 +123,10 @@ mod tests {
     const HEAD: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-User: ada\r\n\r\nbody";
 
     #[test]
-    fn the_value_stands_in_a_whole_head_behind_what_a_balancer_says() {
+    fn the_value_stands_in_a_whole_head() {
         assert_eq!(look(HEAD.as_bytes(), &user(), false), over("ada"));
-        let introduced = format!("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n{HEAD}");
-        assert_eq!(look(introduced.as_bytes(), &user(), false), over("ada"));
+        let empty = "GET / HTTP/1.1\r\nX-User: \r\n\r\n";
+        assert_eq!(look(empty.as_bytes(), &user(), false), Look::Over(None));
         let cookie = "POST / HTTP/1.1\r\nCookie: a=1\r\nCookie: b=2; sid=7\r\n\r\n";
         assert_eq!(look(cookie.as_bytes(), &RequestKey::Cookie("sid".to_owned()), false), over("7"));
         assert_eq!(look(cookie.as_bytes(), &user(), false), Look::Over(None));

@@ -256,7 +256,8 @@ mod tests {
         ));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
-            let (mut acceptors, mut first_requests) = (Acceptors::default(), FirstRequests::new(None, Duration::ZERO));
+            let (mut acceptors, mut first_requests) =
+                (Acceptors::default(), FirstRequests::new(None, Duration::ZERO, 0));
             for _ in 0..1_000 {
                 // As the primary's loop does it, which begins to wait anew after each event.
                 let event = tokio::time::sleep(DISPATCH_AGAIN / 2);

@@ -77,6 +77,12 @@ impl<L> HostListeners<L> {
         (ListenerId(number.unwrap_or(u16::MAX)), speaks_tls)
     }
 
+    /// Those whose clients begin with the head of a request that can be read: no TLS, and no balancer that names the client first.
+    pub(super) fn with_readable_heads(&self) -> Vec<ListenerId> {
+        let readable = self.settings.iter().filter(|listener| listener.tls.is_none() && !listener.has_proxy_header);
+        readable.map(|listener| self.number(&listener.listen).0).collect()
+    }
+
     /// When the files of TLS are to be looked at; none: there are none, or they are being looked at.
     pub(super) fn look_at(&self) -> Option<Instant> {
         self.look_at.filter(|_| self.tls.is_some())
