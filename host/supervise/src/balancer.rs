@@ -53,7 +53,7 @@ pub enum Decision {
 
 /// By what a connection belongs to a worker, with [`Balance::Client`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Owner {
+pub enum BelongsTo {
     /// Its client's address.
     Address(Client),
     /// A number for a value in its first request.
@@ -71,7 +71,7 @@ pub struct Balancer {
 impl Balancer {
     /// Chooses among `workers`: the next ready one in turn; when none is ready, the healthy and then the least late one
     /// that has room. With [`Balance::Client`], that of `owner`, if it is known.
-    pub fn dispatch(&mut self, balance: Balance, workers: &[WorkerView], owner: Option<Owner>) -> Decision {
+    pub fn dispatch(&mut self, balance: Balance, workers: &[WorkerView], owner: Option<BelongsTo>) -> Decision {
         if let (Balance::Client, Some(owner)) = (balance, owner) {
             return self.dispatch_to_own(workers, owner);
         }
@@ -99,7 +99,7 @@ impl Balancer {
 
     /// Rendezvous hashing: the worker with the highest weight for this owner. When workers come or go, only clients of those have another
     /// one. A busy worker keeps its clients; one that cannot take a connection, or is down, is replaced by the next in weight.
-    fn dispatch_to_own(&self, workers: &[WorkerView], owner: Owner) -> Decision {
+    fn dispatch_to_own(&self, workers: &[WorkerView], owner: BelongsTo) -> Decision {
         let weight = |worker: &WorkerView| self.belonging.hash_one((owner, worker.number));
         let takers = (0..).zip(workers).filter(|(_, worker)| worker.can_take());
         let own = takers.max_by_key(|(_, worker)| (worker.healthy, weight(worker)));
@@ -193,7 +193,7 @@ mod tests {
     fn a_client_keeps_its_worker_whatever_others_do_and_has_another_one_only_while_that_cannot_take_it() {
         let mut balancer = Balancer::default();
         let mut own = |workers: &[WorkerView], client: u32| {
-            let owner = Owner::Address(Client::from(std::net::Ipv4Addr::from_bits(client)));
+            let owner = BelongsTo::Address(Client::from(std::net::Ipv4Addr::from_bits(client)));
             match balancer.dispatch(Balance::Client, workers, Some(owner)) {
                 Decision::Dispatch { to, passed_over: None } => Some(workers[to].number),
                 _ => None,

@@ -45,12 +45,12 @@ impl FirstRequest {
             };
             let is_all = come == bytes.len() || (come > 0 && come == seen && self.0.has_ended());
             match look(&bytes[..come], key, is_all) {
-                Look::Incomplete => {
+                HeadLook::Incomplete => {
                     seen = come;
                     // The event loop tells when more comes.
                     self.0.clear_read_ready();
                 }
-                Look::Over(value) => return value,
+                HeadLook::Over(value) => return value,
             }
         }
         None
@@ -66,27 +66,27 @@ impl FirstRequest {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Look {
+enum HeadLook {
     /// More may come.
     Incomplete,
     Over(Option<Vec<u8>>),
 }
 
 /// Looks for the value in what a connection has sent first. `is_all`: no more is looked at.
-fn look(bytes: &[u8], key: &RequestKey, is_all: bool) -> Look {
+fn look(bytes: &[u8], key: &RequestKey, is_all: bool) -> HeadLook {
     // (A name without a value names nobody.)
     let value_in = |headers: &HeaderMap| key.value_in(headers).filter(|value| !value.is_empty()).map(<[u8]>::to_vec);
     match fields(bytes) {
-        Ok(Some(headers)) => Look::Over(value_in(&headers)),
-        Ok(None) if !is_all => Look::Incomplete,
+        Ok(Some(headers)) => HeadLook::Over(value_in(&headers)),
+        Ok(None) if !is_all => HeadLook::Incomplete,
         Ok(None) => {
             // The lines that are whole.
             let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             let headers = fields(&[&bytes[..end], b"\r\n"].concat()).ok().flatten().unwrap_or_default();
-            Look::Over(value_in(&headers))
+            HeadLook::Over(value_in(&headers))
         }
         // Of HTTP/2, or what a worker will refuse.
-        Err(_) => Look::Over(None),
+        Err(_) => HeadLook::Over(None),
     }
 }
 
@@ -116,8 +116,8 @@ mod tests {
         RequestKey::Header("x-user".to_owned())
     }
 
-    fn over(value: &str) -> Look {
-        Look::Over(Some(value.as_bytes().to_vec()))
+    fn over(value: &str) -> HeadLook {
+        HeadLook::Over(Some(value.as_bytes().to_vec()))
     }
 
     const HEAD: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-User: ada\r\n\r\nbody";
@@ -126,14 +126,14 @@ mod tests {
     fn the_value_stands_in_a_whole_head() {
         assert_eq!(look(HEAD.as_bytes(), &user(), false), over("ada"));
         let empty = "GET / HTTP/1.1\r\nX-User: \r\n\r\n";
-        assert_eq!(look(empty.as_bytes(), &user(), false), Look::Over(None));
+        assert_eq!(look(empty.as_bytes(), &user(), false), HeadLook::Over(None));
         let cookie = "POST / HTTP/1.1\r\nCookie: a=1\r\nCookie: b=2; sid=7\r\n\r\n";
         assert_eq!(look(cookie.as_bytes(), &RequestKey::Cookie("sid".to_owned()), false), over("7"));
-        assert_eq!(look(cookie.as_bytes(), &user(), false), Look::Over(None));
+        assert_eq!(look(cookie.as_bytes(), &user(), false), HeadLook::Over(None));
         for no_head in
             [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"\x16\x03\x01\x02\x00", b"\0", b"GET / HTTP/1.1\r\n:\r\n\r\n"]
         {
-            assert_eq!(look(no_head, &user(), false), Look::Over(None), "{no_head:?}");
+            assert_eq!(look(no_head, &user(), false), HeadLook::Over(None), "{no_head:?}");
         }
     }
 
@@ -142,8 +142,8 @@ mod tests {
         let (end, with) = (HEAD.len() - "body".len(), HEAD.len() - "\r\nbody".len());
         for length in 0..end {
             let part = &HEAD.as_bytes()[..length];
-            assert_eq!(look(part, &user(), false), Look::Incomplete, "{length}");
-            let expected = if length >= with { over("ada") } else { Look::Over(None) };
+            assert_eq!(look(part, &user(), false), HeadLook::Incomplete, "{length}");
+            let expected = if length >= with { over("ada") } else { HeadLook::Over(None) };
             assert_eq!(look(part, &user(), true), expected, "{length}");
         }
     }
@@ -152,7 +152,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), is_all: bool) {
             let found = look(&bytes, &user(), is_all);
-            prop_assert!(!is_all || found != Look::Incomplete);
+            prop_assert!(!is_all || found != HeadLook::Incomplete);
         }
     }
 }

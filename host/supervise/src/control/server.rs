@@ -82,26 +82,26 @@ impl Commands for Control {
 }
 
 /// Why a command is not carried out.
-enum Refusal {
+enum CommandRefusal {
     /// The host starts, or stops.
     Stopping,
     /// The host does not do it, for this reason.
     Reason(String),
 }
 
-impl<E: Display> From<E> for Refusal {
+impl<E: Display> From<E> for CommandRefusal {
     fn from(reason: E) -> Self {
         Self::Reason(reason.to_string())
     }
 }
 
 /// The answer of a command, whether it is carried out or refused.
-fn answered(command: impl Future<Output = Result<AdminAnswer, Refusal>> + 'static) -> LaterAnswer {
+fn answered(command: impl Future<Output = Result<AdminAnswer, CommandRefusal>> + 'static) -> LaterAnswer {
     Box::pin(async {
         match command.await {
             Ok(answer) => answer,
-            Err(Refusal::Reason(reason)) => page(StatusCode::CONFLICT, "text/plain", format!("{reason}\n")),
-            Err(Refusal::Stopping) => {
+            Err(CommandRefusal::Reason(reason)) => page(StatusCode::CONFLICT, "text/plain", format!("{reason}\n")),
+            Err(CommandRefusal::Stopping) => {
                 page(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "503 the host starts, or stops\n")
             }
         }
@@ -112,14 +112,14 @@ fn answered(command: impl Future<Output = Result<AdminAnswer, Refusal>> + 'stati
 async fn heard<T>(
     orders: &mpsc::Sender<ControlOrder>,
     order: impl FnOnce(oneshot::Sender<T>) -> ControlOrder,
-) -> Result<T, Refusal> {
+) -> Result<T, CommandRefusal> {
     let (says, hears) = oneshot::channel();
-    orders.send(order(says)).await.map_err(|_| Refusal::Stopping)?;
-    hears.await.map_err(|_| Refusal::Stopping)
+    orders.send(order(says)).await.map_err(|_| CommandRefusal::Stopping)?;
+    hears.await.map_err(|_| CommandRefusal::Stopping)
 }
 
 /// Begins an upgrade of the program, which goes on over the connection.
-async fn upgrade(orders: mpsc::Sender<ControlOrder>, upgraded: OnUpgrade) -> Result<AdminAnswer, Refusal> {
+async fn upgrade(orders: mpsc::Sender<ControlOrder>, upgraded: OnUpgrade) -> Result<AdminAnswer, CommandRefusal> {
     let offer = heard(&orders, ControlOrder::Upgrade).await??;
     tokio::task::spawn_local(begin(upgraded, offer, orders));
     Ok(switch_to(UPGRADE_PROTOCOL))
@@ -141,7 +141,7 @@ async fn run_schedule(
     orders: mpsc::Sender<ControlOrder>,
     app: String,
     schedule: String,
-) -> Result<AdminAnswer, Refusal> {
+) -> Result<AdminAnswer, CommandRefusal> {
     let ended = heard(&orders, |ended| ControlOrder::RunSchedule { app, schedule, ended }).await?;
     let LastRun { took, end, .. } = ended?;
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -162,13 +162,13 @@ struct RestartOutcome {
 }
 
 /// Replaces workers, and answers when the last one listens again.
-async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Result<AdminAnswer, Refusal> {
+async fn restart(orders: mpsc::Sender<ControlOrder>, worker: Option<u16>) -> Result<AdminAnswer, CommandRefusal> {
     let restarted = heard(&orders, |ended| ControlOrder::Restart { worker, ended }).await??;
     Ok(json(StatusCode::OK, &RestartOutcome { restarted }))
 }
 
 /// Has samples taken, and answers with what was counted when that has ended. It ends when nobody waits for the answer any more.
-async fn profile(orders: mpsc::Sender<ControlOrder>, wish: ProfileWish) -> Result<AdminAnswer, Refusal> {
+async fn profile(orders: mpsc::Sender<ControlOrder>, wish: ProfileWish) -> Result<AdminAnswer, CommandRefusal> {
     let gathered = heard(&orders, |ended| ControlOrder::Profile(wish, ended)).await??;
     // It may be some megabytes, for which the primary's thread has no time.
     let written = tokio::task::spawn_blocking(move || json(StatusCode::OK, &gathered.added_up())).await;
@@ -193,7 +193,7 @@ async fn scale(
     orders: mpsc::Sender<ControlOrder>,
     (workers, group): (u16, Option<String>),
     host_status: Arc<HostStatus>,
-) -> Result<AdminAnswer, Refusal> {
+) -> Result<AdminAnswer, CommandRefusal> {
     let before = host_status.wanted_workers(group.as_deref());
     let changed = heard(&orders, |ended| ControlOrder::Scale { workers, group, ended }).await??;
     let workers = usize::from(workers);
@@ -209,7 +209,7 @@ struct LogLevelOutcome {
 }
 
 /// Has the logs show another level.
-async fn log_level(orders: mpsc::Sender<ControlOrder>, level: LogLevel) -> Result<AdminAnswer, Refusal> {
+async fn log_level(orders: mpsc::Sender<ControlOrder>, level: LogLevel) -> Result<AdminAnswer, CommandRefusal> {
     let level = level.into();
     let before = heard(&orders, |ended| ControlOrder::LogLevel { level, ended }).await?;
     let (before, level) = (level_name(before), level_name(level));
@@ -229,14 +229,14 @@ async fn reload_app(
     orders: mpsc::Sender<ControlOrder>,
     app: String,
     host_status: Arc<HostStatus>,
-) -> Result<AdminAnswer, Refusal> {
+) -> Result<AdminAnswer, CommandRefusal> {
     let find = || host_status.apps().into_values().find(|row| row.name == app);
     if find().is_none() {
         return Err(format!("there is no app `{app}`").into());
     }
     let (ended, ends) = oneshot::channel();
     let order = ControlOrder::ReloadApp { app: app.clone(), ended };
-    orders.send(order).await.map_err(|_| Refusal::Stopping)?;
+    orders.send(order).await.map_err(|_| CommandRefusal::Stopping)?;
     Ok(match ends.await.map_err(|_| OVERTAKEN)? {
         Ok(()) => json(StatusCode::OK, &LoadedApp { revision: find().map_or(0, |row| row.revision), app }),
         Err(error) => json(StatusCode::CONFLICT, &FailedApp { name: app, error: error.to_string(), hint: error.hint }),
@@ -252,7 +252,11 @@ struct RolledBackApp {
 }
 
 /// Goes back to a revision of an app, and answers when all workers serve it.
-async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u64>) -> Result<AdminAnswer, Refusal> {
+async fn roll_back(
+    orders: mpsc::Sender<ControlOrder>,
+    app: String,
+    to: Option<u64>,
+) -> Result<AdminAnswer, CommandRefusal> {
     let (ended, ends) = oneshot::channel();
     let order = |begun| ControlOrder::RollBack { app: app.clone(), to, begun, ended };
     let (from, to) = heard(&orders, order).await??;
@@ -261,7 +265,7 @@ async fn roll_back(orders: mpsc::Sender<ControlOrder>, app: String, to: Option<u
 }
 
 /// Gives all requests of an app to its new revision, and answers when all workers serve it.
-async fn promote(orders: mpsc::Sender<ControlOrder>, app: String) -> Result<AdminAnswer, Refusal> {
+async fn promote(orders: mpsc::Sender<ControlOrder>, app: String) -> Result<AdminAnswer, CommandRefusal> {
     let (ended, ends) = oneshot::channel();
     let order = |begun| ControlOrder::Promote { app: app.clone(), begun, ended };
     let revision = heard(&orders, order).await??;
@@ -279,13 +283,16 @@ fn json(status: StatusCode, outcome: &impl Serialize) -> AdminAnswer {
     }
 }
 
-async fn stop(orders: mpsc::Sender<ControlOrder>) -> Result<AdminAnswer, Refusal> {
-    orders.send(ControlOrder::Stop).await.map_err(|_| Refusal::Stopping)?;
+async fn stop(orders: mpsc::Sender<ControlOrder>) -> Result<AdminAnswer, CommandRefusal> {
+    orders.send(ControlOrder::Stop).await.map_err(|_| CommandRefusal::Stopping)?;
     Ok(page(StatusCode::ACCEPTED, "application/json", "{}\n"))
 }
 
 /// Begins a reload, and answers when it has ended.
-async fn reload(orders: mpsc::Sender<ControlOrder>, host_status: Arc<HostStatus>) -> Result<AdminAnswer, Refusal> {
+async fn reload(
+    orders: mpsc::Sender<ControlOrder>,
+    host_status: Arc<HostStatus>,
+) -> Result<AdminAnswer, CommandRefusal> {
     let count = || (host_status.host.reloads.load(Relaxed), host_status.host.failed_reloads.load(Relaxed));
     let before = count();
     heard(&orders, ControlOrder::Reload).await?;

@@ -11,12 +11,12 @@ use wasmhost_serve::worker::{Peer, WorkerId};
 
 use super::acceptors::Acceptors;
 use super::division::{Division, FRONT};
-use super::first_requests::{FirstRequests, Incoming};
+use super::first_requests::{Arrived, FirstRequests};
 use super::held::{HELD_FOR_MAX, HeldForwards};
 use super::place::Place;
 use super::state::Primary;
 use crate::backend::{Backend, Worker};
-use crate::balancer::{Decision, Owner, WorkerView};
+use crate::balancer::{BelongsTo, Decision, WorkerView};
 
 /// Connections that the primary accepts before it looks at anything else.
 const ACCEPTS_A_TURN: usize = 64;
@@ -27,12 +27,12 @@ const REST_WITHIN: Duration = Duration::from_secs(2);
 
 /// A connection that no worker could take, and when the workers are asked again. Other events do not put that off.
 pub(super) struct HeldConnection {
-    incoming: Incoming,
+    incoming: Arrived,
     again_at: Instant,
 }
 
 impl HeldConnection {
-    fn new(incoming: Incoming) -> Self {
+    fn new(incoming: Arrived) -> Self {
         Self { incoming, again_at: Instant::now() + DISPATCH_AGAIN }
     }
 }
@@ -54,7 +54,7 @@ impl<B: Backend> Primary<B> {
     /// Gives a connection to a worker, and those that wait behind it; back when no worker can take it now.
     pub(super) fn take_in(
         &mut self,
-        first: Incoming,
+        first: Arrived,
         acceptors: &mut Acceptors,
         first_requests: &FirstRequests,
     ) -> Option<HeldConnection> {
@@ -74,7 +74,7 @@ impl<B: Backend> Primary<B> {
         let mut first = held.take().map(|held| held.incoming);
         for _ in 0..ACCEPTS_A_TURN.min(rest.left) {
             let accepted = first.take().or_else(|| first_requests.next_of_rest());
-            let Some(incoming) = accepted.or_else(|| acceptors.next_of_rest().map(Incoming::from)) else { break };
+            let Some(incoming) = accepted.or_else(|| acceptors.next_of_rest().map(Arrived::from)) else { break };
             if let Some(refused) = self.dispatch(incoming) {
                 *held = Some(HeldConnection::new(refused));
                 break;
@@ -126,14 +126,14 @@ impl<B: Backend> Primary<B> {
     }
 
     /// Acts on what is held for the workers of a division.
-    pub(super) fn with_held(&mut self, division: usize, act: impl FnOnce(&mut Self, &mut HeldForwards<Incoming>)) {
+    pub(super) fn with_held(&mut self, division: usize, act: impl FnOnce(&mut Self, &mut HeldForwards<Arrived>)) {
         let mut held = std::mem::replace(&mut self.divisions[division].held, HeldForwards::new());
         act(self, &mut held);
         self.divisions[division].held = held;
     }
 
     /// Gives a client's connection to a worker, or back when none can take it now.
-    fn dispatch(&mut self, incoming: Incoming) -> Option<Incoming> {
+    fn dispatch(&mut self, incoming: Arrived) -> Option<Arrived> {
         self.dispatch_in(FRONT, incoming)
     }
 
@@ -141,27 +141,27 @@ impl<B: Backend> Primary<B> {
     pub(super) fn dispatch_in(
         &mut self,
         division: usize,
-        Incoming { mut connection, value }: Incoming,
-    ) -> Option<Incoming> {
+        Arrived { mut connection, value }: Arrived,
+    ) -> Option<Arrived> {
         let now = Instant::now();
         let Division { places, balancer, .. } = &mut self.divisions[division];
         let wanted = places.iter().filter_map(|place| self.places.get(*place)).filter(|place| place.is_wanted);
         let wanted: Vec<&Place<B>> = wanted.collect();
         let views: Vec<WorkerView> = wanted.iter().map(|place| place.view(now)).collect();
         let address = || match connection.peer {
-            Peer::Tcp(address) => client_at(address, &[]).map(Owner::Address),
+            Peer::Tcp(address) => client_at(address, &[]).map(BelongsTo::Address),
             Peer::Unix | Peer::Front | Peer::Schedule | Peer::App => None,
         };
-        let owner = value.map(Owner::Value).or_else(address);
+        let owner = value.map(BelongsTo::Value).or_else(address);
         let Decision::Dispatch { to, passed_over } = balancer.dispatch(self.config.balance, &views, owner) else {
-            return Some(Incoming { connection, value });
+            return Some(Arrived { connection, value });
         };
         let place = wanted[to];
-        let Some(handle) = &place.handle else { return Some(Incoming { connection, value }) };
+        let Some(handle) = &place.handle else { return Some(Arrived { connection, value }) };
         connection.permit.assign(&place.scoreboard.metrics);
         if let Err(mut connection) = handle.try_send(connection) {
             connection.permit.unassign();
-            return Some(Incoming { connection, value });
+            return Some(Arrived { connection, value });
         }
         if let Some(late) = passed_over {
             wanted[late].scoreboard.metrics.passed_over.fetch_add(1, Relaxed);
@@ -191,7 +191,7 @@ pub(super) async fn next_connection(
     acceptors: &mut Acceptors,
     first_requests: &mut FirstRequests,
     held: &mut Option<HeldConnection>,
-) -> Incoming {
+) -> Arrived {
     if let Some(waiting) = held {
         tokio::time::sleep_until(waiting.again_at.into()).await;
         if let Some(held) = held.take() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wasmhost_config::{App, AppTable, Config, Listed};
 use wasmhost_serve::worker::inbox::Admission;
 
-use super::first_requests::Incoming;
+use super::first_requests::Arrived;
 use super::held::HeldForwards;
 use crate::backend::Backend;
 use crate::balancer::Balancer;
@@ -26,7 +26,7 @@ pub(super) struct Division<B: Backend> {
     /// What their connections take from.
     pub(super) admission: Arc<Admission>,
     /// Connections for them that none of them can take now; of a group only.
-    pub(super) held: HeldForwards<Incoming>,
+    pub(super) held: HeldForwards<Arrived>,
     /// The apps and their routes, as they were told last.
     pub(super) table: B::Table,
 }

@@ -21,13 +21,13 @@ use wasmhost_serve::worker::inbox::{self, Connection};
 const WAITING_MAX: usize = 1_024;
 
 /// A connection on its way to a worker, and whose it is.
-pub(super) struct Incoming {
+pub(super) struct Arrived {
     pub(super) connection: Connection,
     /// A number for the value in its first request; none: it goes by its address.
     pub(super) value: Option<u64>,
 }
 
-impl From<Connection> for Incoming {
+impl From<Connection> for Arrived {
     fn from(connection: Connection) -> Self {
         Self { connection, value: None }
     }
@@ -42,7 +42,7 @@ pub(super) struct FirstRequests {
     most: usize,
     /// Listeners whose clients begin with a head that can be read: without TLS, and without a balancer that names the client first.
     readable: Vec<ListenerId>,
-    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Incoming>>>>>,
+    waiting: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Arrived>>>>>,
     /// Changes when those that wait are to wait no longer.
     released: watch::Sender<()>,
     /// Of this run of the host: no client can tell which values are of one worker.
@@ -72,7 +72,7 @@ impl FirstRequests {
     }
 
     /// A connection that was accepted: back, if it does not wait.
-    pub(super) fn admit(&self, connection: Connection) -> Option<Incoming> {
+    pub(super) fn admit(&self, connection: Connection) -> Option<Arrived> {
         let is_readable = connection.listener.is_some_and(|listener| self.readable.contains(&listener));
         let may_wait = is_readable && self.waiting.len() < self.most;
         let Some(key) = self.key.clone().filter(|_| may_wait) else { return Some(connection.into()) };
@@ -85,7 +85,7 @@ impl FirstRequests {
 
     /// The next whose first request has come, or that has waited long enough; never ready when none waits. May be dropped at any
     /// moment.
-    pub(super) async fn next(&mut self) -> Incoming {
+    pub(super) async fn next(&mut self) -> Arrived {
         loop {
             match self.waiting.next().await {
                 Some(Some(incoming)) => return incoming,
@@ -97,7 +97,7 @@ impl FirstRequests {
     }
 
     /// One that waits, before the host stops: as it is.
-    pub(super) fn next_of_rest(&mut self) -> Option<Incoming> {
+    pub(super) fn next_of_rest(&mut self) -> Option<Arrived> {
         self.released.send_replace(());
         while let Some(ended) = self.waiting.next().now_or_never() {
             match ended {
@@ -127,7 +127,7 @@ async fn looked_at(
     within: Duration,
     mut released: watch::Receiver<()>,
     numbers: RandomState,
-) -> Option<Incoming> {
+) -> Option<Arrived> {
     let Connection { socket, peer, listener, permit } = connection;
     let socket = FirstRequest::new(socket).map_err(lost).ok()?;
     let value = tokio::select! {
@@ -137,7 +137,7 @@ async fn looked_at(
     };
     let socket = socket.into_accepted().map_err(lost).ok()?;
     let value = value.map(|value| numbers.hash_one(value));
-    Some(Incoming { connection: inbox::Connection { socket, peer, listener, permit }, value })
+    Some(Arrived { connection: inbox::Connection { socket, peer, listener, permit }, value })
 }
 
 fn lost(error: std::io::Error) {
