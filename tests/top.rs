@@ -156,6 +156,26 @@ fn every_terminal_gets_what_it_can_show() -> TestResult {
 }
 
 #[test]
+fn a_key_that_is_pressed_while_the_window_changes_its_size_is_not_lost() -> TestResult {
+    let runtime = runtime()?;
+    let (_folder, _server) = host(runtime.path())?;
+    let mut screen = Terminal::open(top(runtime.path(), &["--interval", "100ms"]), 80, 24);
+    screen.shows("broken ");
+    for round in 0..100_u16 {
+        screen.resize(80 + round % 2, 24);
+        screen.press("h");
+        screen.shows("select a row");
+        screen.resize(80 + (round + 1) % 2, 24);
+        // Any key leads back.
+        screen.press("h");
+        screen.shows("broken ");
+    }
+    screen.press("q");
+    assert_eq!(screen.wait_for_exit().code(), Some(0));
+    Ok(())
+}
+
+#[test]
 fn a_screen_on_which_little_changes_takes_few_bytes() -> TestResult {
     let runtime = runtime()?;
     let (_folder, _server) = host(runtime.path())?;
