@@ -161,7 +161,7 @@ pub(super) const GROUP: Group = Group {
             key: "balance-by",
             form: Form::Text("WHAT"),
             default: Some("address"),
-            help: "What a client is for --balance client: an address, or the value of header:NAME or cookie:NAME in the first request of a connection, as in Node's sticky sessions. By their address go connections whose first request has no such value, those with TLS, HTTP/2 or a PROXY header, whose headers the primary does not read, and those that send no whole headers within --header-timeout",
+            help: "What a client is for --balance client: an address, or the value of header:NAME or cookie:NAME in the first request of a connection, as in Node's sticky sessions. By their address go connections whose first request has no such value, those with TLS, HTTP/2 or a PROXY header, whose headers the primary does not read, and those whose headers do not come whole in time (--header-timeout)",
             takes: Takes::One,
             of: host(
                 |draft, text| put(&mut draft.config.balance_by, RequestKey::parse(text, "address")),
