@@ -18,8 +18,6 @@ use super::{Error, wit};
 static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/js-runtime");
 /// The version of wasi that its world names (`wit/world.wit`), which is the one that componentize-js 0.23 speaks.
 const ENGINE_WASI: &str = "0.2.10";
-/// What KV namespaces and caches of Workers are made of.
-const KEYVALUE: &str = include_str!("../../../../wit/keyvalue-entries.wit");
 /// Files beside the script: what the application finds in its `env`; what to say of that.
 const BINDINGS: &str = "bindings.json";
 const NOTES: &str = "notes.txt";
@@ -69,7 +67,6 @@ pub(super) fn build(project: &Project, options: &Options, runner: &Runner<'_>) -
         let file = work.path().join(file);
         std::fs::write(&file, text).map_err(Error::io("write", file))
     };
-    write("wit/deps/keyvalue.wit", KEYVALUE)?;
     write(BINDINGS, &serde_json::json!(wrangler.bindings).to_string())?;
     write(NOTES, &wrangler.notes(project.name()))?;
     let component = work.path().join("component.wasm");
