@@ -186,7 +186,7 @@ fn an_app_that_waits_for_itself_gets_an_answer_in_time() -> TestResult {
 fn faults_of_the_one_that_is_called_are_an_error_to_the_caller() -> TestResult {
     for (caller, callee) in pairs() {
         let what = format!("{caller} calls {callee}");
-        let limits = "limits = { request-timeout = \"400ms\", cpu = \"300ms\", body = \"1KiB\" }";
+        let limits = "limits = { request-timeout = \"2s\", cpu = \"300ms\", body = \"1KiB\" }";
         let folder = Folder::new(&two(caller, "", callee, limits))?;
         let server = folder.serve(&[]);
         wait_until_loaded(&server);
