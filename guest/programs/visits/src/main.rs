@@ -15,8 +15,9 @@ wit_bindgen::generate!({
     generate_all,
 });
 
+// `wit/` has two versions of wasi:keyvalue: the name of the module says which.
 use wasi::config::store as config;
-use wasi::keyvalue::{atomics, store};
+use wasi::keyvalue0_2_0_draft2::{atomics, store};
 
 #[wstd::http_server]
 async fn main(_: Request<Body>) -> Result<Response<Body>, Error> {
