@@ -62,11 +62,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandErro
     let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
     let app = chosen_app(&args.app, &status)?;
     let to = args.to.map(|to| format!("/{to}")).unwrap_or_default();
-    let answer = of_app(&host, &app, &format!("rollback{to}"))?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    let outcome = outcome(&answer)?;
+    let outcome = done_for(&host, &app, &format!("rollback{to}"))?;
     let words =
         || format!("{}: {app} went back from revision {} to revision {}\n", host.name, outcome["from"], outcome["to"]);
     Ok(HostShown::of(args.host.json, &outcome, false, words))
@@ -79,11 +75,7 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<HostShown, HostCommandErro
 pub(crate) fn promote(args: &PromoteArgs) -> Result<HostShown, HostCommandError> {
     let RunningHost { host, status } = chosen(args.host.host.as_deref())?;
     let app = chosen_app(&args.app, &status)?;
-    let answer = of_app(&host, &app, "promote")?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&answer));
-    }
-    let outcome = outcome(&answer)?;
+    let outcome = done_for(&host, &app, "promote")?;
     let words = || format!("{}: all new requests of {app} go to revision {}\n", host.name, outcome["revision"]);
     Ok(HostShown::of(args.host.json, &outcome, false, words))
 }
@@ -107,6 +99,15 @@ fn of_app(host: &FoundHost, app: &str, command: &str) -> Result<ControlAnswer, H
         return Err(HostCommandError::Strange(format!("there is no app `{}`", plain(app))));
     }
     Ok(ask(host, Method::POST, &format!("/apps/{app}/{command}"), RELOAD_PATIENCE)?)
+}
+
+/// The outcome of a command that the host has carried out for an app.
+fn done_for(host: &FoundHost, app: &str, command: &str) -> Result<Value, HostCommandError> {
+    let answer = of_app(host, app, command)?;
+    if answer.status != StatusCode::OK {
+        return Err(refused(&answer));
+    }
+    outcome(&answer)
 }
 
 fn outcome(answer: &ControlAnswer) -> Result<Value, HostCommandError> {
