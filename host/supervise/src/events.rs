@@ -2,8 +2,10 @@
 //! are those of Node's `cluster` where it has one.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,6 +16,8 @@ pub(crate) const KEPT: usize = 1_000;
 /// Stacks of guests that are kept, and the longest, in bytes.
 const TRACES_KEPT: usize = 200;
 const TRACE_BYTES_MAX: usize = 8 << 10;
+/// How long a host that ends waits for those who follow and do not read.
+const LAST_EVENTS_WITHIN: Duration = Duration::from_millis(500);
 /// Longest text of an event, in bytes; guests write some of them.
 const TEXT_BYTES_MAX: usize = 1_024;
 
@@ -147,6 +151,8 @@ pub(crate) struct EventBook {
     kept: Mutex<KeptEvents>,
     /// The number of the last one; before there is one, the number before the first.
     last: watch::Sender<u64>,
+    /// There will be no more.
+    has_ended: AtomicBool,
 }
 
 impl Default for EventBook {
@@ -161,7 +167,7 @@ impl Default for EventBook {
 impl EventBook {
     /// Its first event has the number after this one.
     fn after_event(last: u64) -> Self {
-        Self { kept: Mutex::default(), last: watch::Sender::new(last) }
+        Self { kept: Mutex::default(), last: watch::Sender::new(last), has_ended: AtomicBool::new(false) }
     }
 
     /// Takes note of an event.
@@ -207,6 +213,20 @@ impl EventBook {
     /// Tells when there is another event.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.last.subscribe()
+    }
+
+    /// No event will come any more; waits until all who follow have been sent those that there are, for at most
+    /// [`LAST_EVENTS_WITHIN`].
+    pub(crate) async fn end(&self) {
+        self.has_ended.store(true, Relaxed);
+        self.last.send_modify(|_| ());
+        if tokio::time::timeout(LAST_EVENTS_WITHIN, self.last.closed()).await.is_err() {
+            tracing::debug!("the last events were not read by all who follow");
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Relaxed)
     }
 }
 

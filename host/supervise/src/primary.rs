@@ -300,6 +300,7 @@ async fn run_on<B: Backend>(
     primary.stop_workers(&mut heard).await;
     primary.backend.stop();
     primary.upgrades.end().await;
+    primary.host_status.events.end().await;
     let remains = primary.remains();
     drop(primary);
     remains.end(&mut signals).await?;

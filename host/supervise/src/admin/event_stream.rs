@@ -96,6 +96,9 @@ impl Reader {
                 self.after = last.id;
                 return Some((Ok(Frame::data(self.form.written(&events))), self));
             }
+            if self.host_status.events.has_ended() {
+                return None;
+            }
             let heard = tokio::time::timeout(KEEP_ALIVE, self.news.changed()).await;
             match heard {
                 Ok(Ok(())) => {}
