@@ -10,12 +10,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::smuggling::table;
+use crate::smuggling::{Row, table};
 use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, facility};
 
 /// How long the first answer to a row is waited for, and how long another.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
 const ANOTHER_WITHIN: Duration = Duration::from_millis(40);
+/// So many rows are sent at the same time.
+const ROWS_AT_ONCE: usize = 8;
 
 /// A kind of proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,14 +256,17 @@ fn attack_through(kind: Kind) -> TestResult {
 
     let neighbours = Neighbours::that_upload(proxy.address);
     let mut refused = 0;
-    for row in table() {
-        let what = format!("{kind:?}: {}", row.name);
+    for rows in table().chunks(ROWS_AT_ONCE) {
         // A proxy may close at once what it takes for no request at all.
-        let answer = send(proxy.address, &row.bytes).unwrap_or_default();
-        refused += usize::from(answer.starts_with(b"HTTP/1.1 400"));
+        let ask = |row: &Row| send(proxy.address, &row.bytes).unwrap_or_default().starts_with(b"HTTP/1.1 400");
+        refused += std::thread::scope(|scope| {
+            let asked: Vec<_> = rows.iter().map(|row| scope.spawn(move || ask(row))).collect();
+            asked.into_iter().map(|row| usize::from(row.join().expect("the row is sent"))).sum::<usize>()
+        });
+        let names: Vec<_> = rows.iter().map(|row| row.name).collect();
         // The neighbour asks for other paths than those that are counted.
         let others = |(path, _): &(&String, &usize)| !["/hello", "/echo"].contains(&path.as_str());
-        eventually(&format!("{what}: the guest saw no more than was forwarded"), || {
+        eventually(&format!("{kind:?}: the guest saw no more than was forwarded of {names:?}"), || {
             // The proxy tells of a request at its end, after the host.
             let (seen, forwarded) = (seen(&server), proxy.forwarded());
             let mut counted = seen.iter().filter(others);

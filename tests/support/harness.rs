@@ -132,7 +132,9 @@ pub fn main() -> ExitCode {
 
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
-        println!("slowest: {}", slowest(&mut durations.lock().unwrap_or_else(PoisonError::into_inner)));
+        let mut durations = durations.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("seconds of each module: {}", by_module(&durations));
+        println!("slowest: {}", slowest(&mut durations));
         println!("{}", told(&left_out.lock().unwrap_or_else(PoisonError::into_inner)));
     }
     conclusion.exit_code()
@@ -178,6 +180,18 @@ fn lacks(test: &Test, missing: &Missing, left_out: &LeftOut) -> Result<Option<St
         left_out.entry(*facility).or_insert((reason, 0)).1 += 1;
     }
     Ok((!reasons.is_empty()).then_some(reasons))
+}
+
+/// The modules whose tests took a second or more together, the longest first.
+fn by_module(durations: &[(Duration, &'static str)]) -> String {
+    let mut sums = BTreeMap::<&str, Duration>::new();
+    for (took, name) in durations {
+        *sums.entry(name.split("::").next().unwrap_or(name)).or_default() += *took;
+    }
+    let mut sums: Vec<_> = sums.into_iter().filter(|(_, took)| took.as_secs() > 0).collect();
+    sums.sort_unstable_by_key(|(_, took)| std::cmp::Reverse(*took));
+    let each = sums.iter().map(|(module, took)| format!("{module} {}", took.as_secs()));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn slowest(durations: &mut [(Duration, &'static str)]) -> String {
