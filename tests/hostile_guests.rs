@@ -121,7 +121,7 @@ attacks! {
     a_body_longer_than_its_length: "/length?declared=50000&actual=100000", [], both(Fault(500), &[]);
     a_body_without_end: "/stream?chunks=18446744073709551615&bytes=65536",
         ["--response-timeout", "1s", "--cpu-limit", SLOW], both(Broken, &["--response-timeout"]);
-    a_gib_of_output: "/log?lines=65536&bytes=8192", ["--cpu-limit", SLOW],
+    sixty_four_mib_of_output: "/log?lines=8192&bytes=8192", ["--cpu-limit", SLOW],
         both(Answers(200, "logged"), &["lines a second was left out"]);
     // Outgoing requests.
     a_million_outgoing_requests_at_once: "/fetch-many?count=1000000&url=http://{silent}/",
@@ -318,7 +318,7 @@ loads! {
         ["--compile-memory-max", "256MiB", "--cache-dir", "off"], Some("--compile-memory-max");
     blocks_in_blocks: || component(&format!("(func {}{})", "block ".repeat(100_000), "end ".repeat(100_000))),
         ["--cache-dir", "off"], None;
-    a_hundred_thousand_functions: || component(&"(func)".repeat(100_000)), ["--cache-dir", "off"], None;
+    twenty_thousand_functions: || component(&"(func)".repeat(20_000)), ["--cache-dir", "off"], None;
     a_memory_of_4_gib: || component("(memory 65536)"), [], Some("--memory-max");
     a_table_of_10_million_elements: || component("(table 10000000 funcref)"), ["--memory-max", "64MiB"], Some("--memory-max");
     a_table_of_64_bits_whose_growth_overflows: || component(&ten_memories("i64 1", "i64.const -1")), [], Some("64");
