@@ -62,7 +62,14 @@ struct TraceBook {
 
 impl Tracer {
     /// Begins the trace of a request for this app. `counts`: what the request says of sampling counts, if it names a trace.
-    pub fn begin(&self, headers: &HeaderMap, counts: bool, app: &str, began: Instant) -> RequestTrace {
+    /// `began`: when the request came.
+    pub fn begin(
+        &self,
+        headers: &HeaderMap,
+        counts: bool,
+        app: impl FnOnce() -> Arc<str>,
+        began: Instant,
+    ) -> RequestTrace {
         let parent = TraceParent::of(headers);
         let trace = parent.map_or_else(|| TraceId(random(fastrand::u128).to_be_bytes()), |parent| parent.trace);
         let is_sampled = match parent {
@@ -73,7 +80,7 @@ impl Tracer {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             let began_ns = nanos(now.saturating_sub(began.elapsed()));
             let book = TraceBook { count: 1, ..TraceBook::default() };
-            TraceRecord { app: app.into(), began_ns, tracer: self.clone(), book: Mutex::new(book) }
+            TraceRecord { app: app(), began_ns, tracer: self.clone(), book: Mutex::new(book) }
         });
         RequestTrace {
             trace,

@@ -75,8 +75,8 @@ pub(super) struct Exchange {
     pub(super) is_on_stream: bool,
     /// What the client speaks.
     pub(super) protocol: Version,
-    /// Kept for the access log and traces only.
-    path: Option<PathAndQuery>,
+    /// Kept for the access log and sampled traces only.
+    pub(super) path: Option<PathAndQuery>,
     pub(super) upload: Arc<Upload>,
     /// Of the guest that answers, once there is one.
     pub(super) version: Cell<Option<WasiVersion>>,
@@ -120,7 +120,6 @@ impl Exchange {
         let limits = pool.limits();
         carrier.link().app.set(pool.id());
         carrier.link().idle.set(limits.body_idle_timeout);
-        let wants_path = worker.config.access_log || worker.tracer.is_some();
         let protocol = carrier.link().http().unwrap_or(request.version());
         Self {
             limits,
@@ -134,7 +133,7 @@ impl Exchange {
             is_old: request.version() < Version::HTTP_11,
             is_on_stream: request.version() == Version::HTTP_2,
             protocol,
-            path: wants_path.then(|| target_of(request.uri())).flatten(),
+            path: worker.config.access_log.then(|| target_of(request.uri())).flatten(),
             upload: Arc::new(Upload::new(began, request.body().is_end_stream(), worker.config.limits.body_rate_min)),
             version: Cell::new(None),
             revision: Cell::new(0),

@@ -9,6 +9,7 @@ use wasmhost_base::trace::{DecidedHere, RequestEnd, RequestTrace, SpanAttributes
 use wasmhost_sandbox::{Fault, FaultKind};
 
 use super::exchange::{Ending, Exchange};
+use super::head::target_of;
 use super::respond::Failure;
 use crate::development::Reason;
 use crate::net::{Peer, http_name};
@@ -21,7 +22,10 @@ impl Exchange {
             let link = self.link();
             let is_decided = link.is_decided() || request.extensions().get::<DecidedHere>().is_some();
             let counts = link.is_trusted() || is_decided;
-            let trace = tracer.begin(request.headers(), counts, &self.pool.name(), self.began);
+            let trace = tracer.begin(request.headers(), counts, || Arc::from(&*self.pool.name()), self.began);
+            if trace.sampled().is_some() && self.path.is_none() {
+                self.path = target_of(request.uri());
+            }
             self.notes.trace = Some(Arc::new(trace));
         }
         self
@@ -35,8 +39,10 @@ impl Exchange {
     /// Says to the guest, in the head of the request, in which trace it runs.
     pub(super) fn tell_trace(&self, parts: &mut http::request::Parts, scheme: &Scheme, authority: &Authority) {
         if let Some(trace) = self.trace() {
-            trace.note("url.scheme", scheme.as_str());
-            trace.note("server.address", authority.host());
+            if trace.sampled().is_some() {
+                trace.note("url.scheme", scheme.as_str());
+                trace.note("server.address", authority.host());
+            }
             trace.tell_guest(&mut parts.headers);
             parts.extensions.insert(Arc::clone(trace));
         }

@@ -19,7 +19,7 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
 const PARENT: &str = "00-000000000000000000ffffffffffffff-00f067aa0ba902b7-";
 
 fn begin(tracer: &Tracer, fields: &[(&'static str, &str)], counts: bool) -> Arc<RequestTrace> {
-    Arc::new(tracer.begin(&headers(fields), counts, "app", Instant::now()))
+    Arc::new(tracer.begin(&headers(fields), counts, || "app".into(), Instant::now()))
 }
 
 fn end(trace: &RequestTrace) {
