@@ -63,6 +63,7 @@ fn help_is_grouped_and_each_flag_has_its_default_with_a_unit() {
         "--crash-dir",
         "--otlp",
         "--otlp-header",
+        "--otlp-ca-file",
         "--crash-hide",
         "--crash-query",
         "--probe-body",

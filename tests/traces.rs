@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::collector::{Collector, Got, Upstream, values};
+use crate::support::tls::Authority;
 use crate::support::{Connection, FAULTS, Response, Server, TestResult, command, eventually, get, message, run};
 
 /// Of a client: its trace, and its span.
@@ -338,6 +339,37 @@ fn a_confined_host_reaches_its_collector() -> TestResult {
         let server = Server::start("hello.wasm", &flags);
         assert_eq!(get(server.address, "/").status, 200, "{kind} {name}");
         collector.server_span("hello", "/");
+    }
+    Ok(())
+}
+
+/// By TLS, its certificate is checked: with Mozilla's roots, or with those of a file.
+#[test]
+fn a_collector_over_tls_is_known_by_its_certificate() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new();
+    let root = folder.path().join("root.pem");
+    std::fs::write(&root, authority.pem())?;
+    let root = root.to_str().ok_or("a path in UTF-8")?;
+    let [right, wrong] = ["localhost", "other.test"].map(|name| authority.server(folder.path(), name, &[name], 1));
+    for kind in KINDS {
+        let collector = Collector::encrypted(&right);
+        let url = format!("https://localhost:{}", collector.address.port());
+        let flags = ["--otlp", &url, "--otlp-ca-file", root, "--trace-sample", "100%", "--worker-kind", kind];
+        let server = Server::start("hello.wasm", &flags);
+        assert_eq!(get(server.address, "/").status, 200, "{kind}");
+        collector.server_span("hello", "/");
+        // Of no root that the host trusts, or of another name: it gets nothing.
+        for (files, flags) in [(&right, &[][..]), (&wrong, &["--otlp-ca-file", root])] {
+            let collector = Collector::encrypted(files);
+            let url = format!("https://localhost:{}", collector.address.port());
+            let own = ["--otlp", &url, "--trace-sample", "100%", "--worker-kind", kind];
+            let server = Server::start("hello.wasm", &[&own, flags].concat());
+            assert_eq!(get(server.address, "/").status, 200, "{kind}");
+            let record = server.wait_for_record("why", |record| message(record).contains("does not take spans"));
+            assert!(record["why"].as_str().is_some_and(|why| why.contains("certificate")), "{kind}: {record}");
+            assert!(collector.spans().is_empty(), "{kind}");
+        }
     }
     Ok(())
 }

@@ -1,15 +1,23 @@
 //! A collector of OpenTelemetry that keeps what it is sent, and an upstream that keeps the heads of its requests.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use prost::Message as _;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use wasmhost_supervise::otlp::{ExportRequest, OtlpAttribute, OtlpSpanKind, OtlpValue, Span};
 
 use super::CEILING;
+use super::tls::Files;
+
+/// What requests come over.
+trait Line: Read + Write {}
+impl<T: Read + Write> Line for T {}
 
 /// A span as it came.
 #[derive(Debug, Clone)]
@@ -87,10 +95,22 @@ impl Collector {
 
     /// One that takes all, here.
     pub fn at(listener: TcpListener) -> Self {
+        Self::over(listener, None)
+    }
+
+    /// One that takes all over TLS, with this certificate.
+    pub fn encrypted(files: &Files) -> Self {
+        let chain = CertificateDer::from_pem_file(&files.cert).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
+        let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![chain], key).expect("TLS");
+        Self::over(TcpListener::bind("127.0.0.1:0").expect("an address"), Some(Arc::new(tls)))
+    }
+
+    fn over(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> Self {
         let (address, kept) = (listener.local_addr().expect("an address"), Arc::<Kept>::default());
         kept.status.store(200, SeqCst);
         let keeper = Arc::clone(&kept);
-        serve(listener, move |stream| {
+        serve(listener, tls, move |stream| {
             while let Some((head, body)) = read_request(stream) {
                 match keeper.status.load(SeqCst) {
                     200 => {
@@ -177,7 +197,7 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").expect("an address");
         let (address, heads) = (listener.local_addr().expect("an address"), Arc::<Mutex<Vec<String>>>::default());
         let kept = Arc::clone(&heads);
-        serve(listener, move |stream| {
+        serve(listener, None, move |stream| {
             while let Some((head, _)) = read_request(stream) {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push(head);
                 answer(stream, 200);
@@ -202,20 +222,24 @@ pub fn values(head: &str, field: &str) -> Vec<String> {
         .collect()
 }
 
-fn serve(listener: TcpListener, each: impl Fn(&mut TcpStream) + Send + Sync + 'static) {
+fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, each: impl Fn(&mut dyn Line) + Send + Sync + 'static) {
     let each = Arc::new(each);
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let run = move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
-            let each = Arc::clone(&each);
-            thread("collector-connection").spawn(move || each(&mut stream)).expect("a thread");
+            let (each, tls) = (Arc::clone(&each), tls.clone());
+            let serve = move || match tls {
+                None => each(&mut stream),
+                Some(tls) => each(&mut StreamOwned::new(ServerConnection::new(tls).expect("TLS"), stream)),
+            };
+            thread("collector-connection").spawn(serve).expect("a thread");
         }
     };
     thread("collector").spawn(run).expect("a thread");
 }
 
 /// The head and the body of a request; none: the connection has ended.
-fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+fn read_request(stream: &mut dyn Line) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 16 << 10];
     loop {
@@ -234,7 +258,7 @@ fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     }
 }
 
-fn answer(stream: &mut TcpStream, status: u16) {
+fn answer(stream: &mut dyn Line, status: u16) {
     // The other side may have left.
     let _ = stream.write_all(format!("HTTP/1.1 {status} Status\r\ncontent-length: 0\r\n\r\n").as_bytes());
 }

@@ -128,6 +128,14 @@ impl HostDraft {
         Ok(())
     }
 
+    /// No text is no file.
+    pub(super) fn otlp_ca_file(&mut self, file: &str) -> Result<(), String> {
+        let path = if file.is_empty() { PathBuf::new() } else { self.folder.path(file)? };
+        let pem = if file.is_empty() { String::new() } else { parse::ca_file(&path)? };
+        (self.config.traces.ca_file, self.config.traces.ca_pem) = (path, pem);
+        Ok(())
+    }
+
     pub(super) fn cache_dir(&mut self, text: &str) -> Result<(), String> {
         match text {
             "" => {}

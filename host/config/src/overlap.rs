@@ -48,6 +48,8 @@ fn items<'a>(apps: &'a [FoundApp], config: &'a Config, file: Option<&'a Path>) -
     token.into_iter().for_each(|file| add("the file of `admin-token`", file));
     let of_traces = config.traces.headers.iter().filter_map(|header| header.file.as_deref());
     of_traces.for_each(|file| add("a file of `otlp-header`", file));
+    let root = Some(&config.traces.ca_file).filter(|file| !file.as_os_str().is_empty());
+    root.into_iter().for_each(|file| add("the file of `otlp-ca-file`", file));
     let files: BTreeSet<&PathBuf> = apps.iter().flat_map(|found| &found.app.grants.files).collect();
     files.into_iter().for_each(|file| add("a file of `secrets`, `env-file` or `ca-file`", file));
     items

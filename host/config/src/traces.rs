@@ -23,6 +23,11 @@ pub struct TraceSettings {
     pub sample_ppm: u32,
     /// What is sent with them; known to the primary only.
     pub headers: Vec<CollectorHeader>,
+    /// Root certificates that the collector's may come from, besides Mozilla's; empty: no others.
+    pub ca_file: PathBuf,
+    /// What is in that file.
+    #[serde(skip)]
+    pub ca_pem: String,
 }
 
 /// Who takes traces.

@@ -48,7 +48,7 @@ impl Traces {
     /// When the system has no thread or event loop to give.
     pub(crate) fn start(settings: &TraceSettings) -> io::Result<Option<(Self, TracesEnd)>> {
         let Some(collector) = settings.collector.clone() else { return Ok(None) };
-        let line = CollectorLine::new(collector, &settings.headers).map_err(io::Error::other)?;
+        let line = CollectorLine::new(collector, &settings.headers, &settings.ca_pem).map_err(io::Error::other)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
         let (queue, view) = (Arc::<SpanQueue>::default(), TracesView::default());
         let (ended, end) = sync_channel(1);

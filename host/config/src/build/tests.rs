@@ -602,6 +602,7 @@ fn the_schema_has_every_key_with_a_description_and_no_others() -> TestResult {
         "group",
         "hsts",
         "otlp",
+        "otlp-ca-file",
         "password",
         "probe-body",
         "tls.acme.ca-file",

@@ -1,7 +1,7 @@
 //! Traces of requests, by OpenTelemetry.
 
 use crate::draft::{HostDraft, put};
-use crate::shown::Shown;
+use crate::shown::{self, Shown};
 use crate::traces::{Collector, sample, shown_sample};
 
 use super::entry::{Form, Group, Setting, Takes, host};
@@ -46,6 +46,15 @@ pub(super) const GROUP: Group = Group {
                 let headers = config.traces.headers.iter();
                 Shown::Sources(headers.map(|header| (header.name.clone(), header.source.clone())).collect())
             }),
+        },
+        Setting {
+            name: "otlp-ca-file",
+            key: "otlp-ca-file",
+            form: Form::Text("FILE"),
+            default: None,
+            help: "Trust the root certificates in this file (PEM) for the collector of traces, besides Mozilla's. Read once, at the start",
+            takes: Takes::One,
+            of: host(HostDraft::otlp_ca_file, |config| shown::path(&config.traces.ca_file)),
         },
     ],
 };

@@ -18,7 +18,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use wasmhost_config::{Collector, CollectorHeader};
+use wasmhost_config::{Collector, CollectorHeader, certificates};
 
 /// How long a request and its answer may take, with the connection and the look-up of the name before it.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -64,11 +64,12 @@ trait CollectorStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> CollectorStream for T {}
 
 impl CollectorLine {
-    /// To this collector, with these headers. Nothing is opened yet.
+    /// To this collector, with these headers. Its certificate comes from Mozilla's roots or from those of `ca_pem`. Nothing is
+    /// opened yet.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn new(collector: Collector, own: &[CollectorHeader]) -> Result<Self, ExchangeError> {
+    pub(super) fn new(collector: Collector, own: &[CollectorHeader], ca_pem: &str) -> Result<Self, ExchangeError> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::try_from(collector.authority())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -77,7 +78,8 @@ impl CollectorLine {
             headers.insert(HeaderName::try_from(&*header.name)?, HeaderValue::try_from(&*header.value)?);
         }
         let tls = if collector.tls {
-            let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            roots.add_parsable_certificates(certificates(ca_pem)?);
             let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
             let config = config.with_safe_default_protocol_versions()?;
             Some(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
