@@ -121,7 +121,11 @@ impl Supervisor {
     }
 
     fn on_death(&mut self, now: Instant, worker: WorkerId, jitter: f64) -> Action {
-        if self.exceeds_budget(now) {
+        // Where others have served for long, one that cannot even start (it is one more, or takes the place of another) is no
+        // reason to end them.
+        let has_listened = self.workers.get(&worker).is_some_and(|record| record.listening_since.is_some());
+        let is_excused = !has_listened && self.serve_for_long(now);
+        if !is_excused && self.exceeds_budget(now) {
             return Action::GiveUp;
         }
         let record = self.workers.entry(worker).or_default();
@@ -132,6 +136,12 @@ impl Supervisor {
         let delay = RESPAWN_BACKOFF.delay(record.deaths_in_a_row, jitter);
         record.deaths_in_a_row = record.deaths_in_a_row.saturating_add(1);
         Action::RespawnAfter(delay)
+    }
+
+    /// Whether some worker has listened for [`STABLE_AFTER`].
+    fn serve_for_long(&self, now: Instant) -> bool {
+        let mut since = self.workers.values().filter_map(|record| record.listening_since);
+        since.any(|since| now.saturating_duration_since(since) >= STABLE_AFTER)
     }
 
     /// Takes note of one more death, or what counts as one.
@@ -224,6 +234,35 @@ mod tests {
             assert_ne!(supervisor.on_event(start, died(WorkerId(nth)), 0.0), Action::GiveUp);
         }
         assert_eq!(supervisor.on_event(start, died(WorkerId(1)), 0.0), Action::GiveUp);
+    }
+
+    #[test]
+    fn one_that_cannot_start_ends_no_workers_that_have_served_for_long() {
+        let intensity = RestartIntensity { budget: 3, window: Duration::from_secs(60) };
+        let (start, two) = (Instant::now(), WorkerId(2));
+        for (served_for, listens, gives_up) in
+            [(STABLE_AFTER, false, false), (STABLE_AFTER, true, true), (Duration::from_secs(29), false, true)]
+        {
+            let mut supervisor = Supervisor::new(intensity);
+            supervisor.on_event(start, Event::Listening(ONE), 0.0);
+            let now = start + served_for;
+            let actions: Vec<Action> = (0..20)
+                .map(|_| {
+                    if listens {
+                        supervisor.on_event(now, Event::Listening(two), 0.0);
+                    }
+                    supervisor.on_event(now, died(two), 0.0)
+                })
+                .collect();
+            assert_eq!(actions.contains(&Action::GiveUp), gives_up, "{served_for:?} {listens}: {actions:?}");
+        }
+        // What it did is not held against one that serves and dies.
+        let mut supervisor = Supervisor::new(intensity);
+        supervisor.on_event(start, Event::Listening(ONE), 0.0);
+        for _ in 0..20 {
+            supervisor.on_event(start + STABLE_AFTER, died(two), 0.0);
+        }
+        assert_ne!(supervisor.on_event(start + STABLE_AFTER, died(ONE), 0.0), Action::GiveUp);
     }
 
     #[test]

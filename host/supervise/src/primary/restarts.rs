@@ -153,7 +153,19 @@ impl Restarts {
             LateStep::Stop => (late.step, late.due) = (LateStep::Kill, now + KILLED_AFTER),
             LateStep::Kill => (late.step, late.due) = (LateStep::GiveUp, now + GIVEN_UP_AFTER),
             LateStep::GiveUp => {
+                let is_restart = late.is_restart;
                 self.underway.retain(|underway| underway.worker != worker);
+                // What one did not survive, the others may not: who serves goes on.
+                let spared: Vec<WorkerId> = if is_restart { self.waiting.drain(..).collect() } else { Vec::new() };
+                let is_spared = |asked: &mut AskedRestart| spared.iter().any(|spared| asked.left.contains(spared));
+                for asked in self.asked.extract_if(.., is_spared) {
+                    // Who asked may have left.
+                    let _ = asked.reply.send(Err(format!(
+                        "worker {} is not ready in time, and those that had not been replaced yet are not: {}; see the log",
+                        worker.0,
+                        spared.iter().map(|spared| spared.0.to_string()).collect::<Vec<_>>().join(", ")
+                    )));
+                }
                 for asked in self.asked.extract_if(.., |asked| asked.left.contains(&worker)) {
                     // Who asked may have left.
                     let _ = asked.reply.send(Err(format!("worker {} is not ready in time; see the log", worker.0)));
@@ -224,10 +236,14 @@ mod tests {
         assert_eq!(restarts.is_late(now), None);
         let later = now + KILLED_AFTER;
         assert_eq!((restarts.due_at(), restarts.is_late(later)), (Some(later), Some((WorkerId(1), LateStep::Kill))));
-        // It does not come back.
+        // It does not come back. Others are left alone then.
         let later = later + GIVEN_UP_AFTER;
+        let (reply, mut others) = oneshot::channel();
+        restarts.ask(vec![WorkerId(2), WorkerId(3)], reply);
         assert_eq!(restarts.is_late(later), Some((WorkerId(1), LateStep::GiveUp)));
         assert!(hears.try_recv().is_ok_and(|told| told.is_err()));
+        let told = others.try_recv().ok().and_then(Result::err).unwrap_or_default();
+        assert!(told.starts_with("worker 1 is not ready") && told.contains("2, 3"), "{told}");
         assert_eq!((restarts.due_at(), restarts.next(later)), (None, None));
     }
 

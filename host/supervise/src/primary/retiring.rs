@@ -32,6 +32,10 @@ impl<B: Backend> Primary<B> {
     pub(super) fn retire_due(&mut self) {
         let now = Instant::now();
         self.retires_at = now + LOOKS;
+        if self.wanted().any(|place| !place.scoreboard.metrics.listening.get()) {
+            // While one is missing, those that serve stay.
+            return self.next_restart();
+        }
         let wear = |place: &Place<B>| {
             let beginning = place.beginning.filter(|_| place.running && !place.leaves)?;
             let wear = Wear {
