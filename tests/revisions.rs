@@ -342,6 +342,27 @@ fn gone_back(server: &Server, path: &str) -> (Option<u64>, Option<u64>) {
     (record["from"].as_u64(), record["to"].as_u64())
 }
 
+/// Requests that a new revision does not answer have not failed when its time is over; they are waited for.
+#[test]
+fn a_revision_that_hangs_is_rolled_back_when_its_requests_have_had_their_time() -> TestResult {
+    for kind in ["thread", "process"] {
+        let deployed = Deployed::new("hello.wasm")?;
+        let flags = ["--worker-kind", kind, "--rollback-window", "1s", "--request-timeout", "3s"];
+        let server = deployed.serve(&[&flags[..], &["--instances-per-worker", "8"]].concat());
+        assert_eq!(get(server.address, "/wait-forever").status, 200, "{kind}");
+        assert!(deployed.reload("faults.wasm")?, "{kind}");
+        let mut clients: Vec<_> = (0..10).map(|_| Connection::open(server.address)).collect();
+        clients.iter_mut().for_each(|client| client.send("GET /wait-forever HTTP/1.1\r\nHost: a\r\n\r\n"));
+        for client in &mut clients {
+            assert_eq!(client.response().status, 504, "{kind}");
+        }
+        server.wait_for_record("it goes back", |record| message(record).starts_with("ROLLBACK: "));
+        eventually("the one before is served", || get(server.address, "/wait-forever").status == 200);
+        assert_eq!(events(&server, "rollback").len(), 1, "{kind}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_bad_revision_that_is_loaded_again_is_rolled_back_all_the_same() -> TestResult {
     for kind in ["thread", "process"] {

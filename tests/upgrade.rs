@@ -129,7 +129,7 @@ fn script(folder: &Path, name: &str, text: &str) -> std::io::Result<PathBuf> {
 
 /// This program, run by a shell after `before`.
 fn after(before: &str) -> String {
-    format!("#!/bin/sh\n{before}\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_wasmhost"))
+    format!("#!/bin/sh\n{before}\nexec {} \"$@\"\n", crate::support::server::binary())
 }
 
 fn no_request_fails(flags: &[&str], times: usize) -> TestResult {
@@ -422,7 +422,9 @@ fn what_an_operator_has_changed_of_a_host_holds_after_an_upgrade() -> TestResult
 
 #[test]
 fn a_host_that_went_back_from_a_revision_is_not_upgraded_to_it() -> TestResult {
-    let folder = Folder::new("workers = 1\n[[app]]\nname = \"one\"\ncomponent = \"one.wasm\"\nroutes = [\"*\"]\n")?;
+    let file =
+        "workers = 1\n[[app]]\nname = \"one\"\ncomponent = \"one.wasm\"\nroutes = [\"*\"]\nrollback-window = \"2s\"\n";
+    let folder = Folder::new(file)?;
     let component = folder.path().join("one.wasm");
     std::fs::copy(guest("hello.wasm"), &component)?;
     let mut serve = command();
@@ -440,6 +442,11 @@ fn a_host_that_went_back_from_a_revision_is_not_upgraded_to_it() -> TestResult {
     // The latest is served again.
     std::fs::copy(guest("faults.wasm"), &component)?;
     assert_eq!(host.runtime.ask(&["reload", "--app", "one"]).code, Some(0));
+    // The new host would not go back if it fails from now on.
+    let refused = host.upgrade(&[]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("is watched still") && refused.stderr.contains(": one;"), "{}", refused.stderr);
+    host.server.wait_for_record("it has held", |record| message(record).contains("has held"));
     host.upgraded(&[]);
     Ok(())
 }

@@ -269,6 +269,8 @@ impl WorkerApps {
         let canary = Pool::new(Some(id), app, of_pool, rows(&self.parts, id)?, Rc::clone(&self.common)).into_canary();
         Self::attend(&canary);
         let context = context();
+        // What it is compared with is counted as long as it is.
+        pool.metrics.revisions().begin(pool.revision());
         canary.supply(guest, tag, context);
         self.canaries.borrow_mut().insert(id, canary);
         Some(())

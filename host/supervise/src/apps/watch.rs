@@ -46,6 +46,10 @@ pub(crate) struct Watch {
     /// None: until a command ends it.
     window: Option<Duration>,
     threshold_percent: u8,
+    /// How long requests that are under way when the window ends are waited for: they may be its first failures.
+    patience: Duration,
+    /// When the window had ended: requests that had ended until then, and those under way.
+    at_end: Option<(u64, u64)>,
 }
 
 /// How a watch goes on.
@@ -60,15 +64,17 @@ pub(crate) enum WatchVerdict {
 }
 
 impl Watch {
-    /// Of a revision that begins now, if the app wants it watched. It is compared with the other one.
+    /// Of a revision that begins now, if the app wants it watched. It is compared with the other one. `patience`: how long one of
+    /// its requests may take.
     pub(crate) fn begin(
         (revision, than): (u64, u64),
         before: RevisionTally,
-        rules: RollbackRules,
+        (rules, patience): (RollbackRules, Duration),
         now: Instant,
     ) -> Option<Self> {
         let RollbackRules { window, threshold_percent, .. } = rules;
-        let watch = Self { revision, is_canary: false, than, before, began: now, window, threshold_percent };
+        let (is_canary, at_end) = (false, None);
+        let watch = Self { revision, is_canary, than, before, began: now, window, threshold_percent, patience, at_end };
         window.map(|_| watch)
     }
 
@@ -80,12 +86,18 @@ impl Watch {
         now: Instant,
     ) -> Self {
         let RollbackRules { threshold_percent, .. } = rules;
-        Self { revision, is_canary: true, than, before, began: now, window: canary.time, threshold_percent }
+        let (window, is_canary, patience, at_end) = (canary.time, true, Duration::ZERO, None);
+        Self { revision, is_canary, than, before, began: now, window, threshold_percent, patience, at_end }
     }
 
     /// What this says of the revision: how it has fared by now, and the one that it is compared with. What that one does while a
-    /// canary is beside it counts, and not what it did before.
-    pub(crate) fn look(&self, tally: RevisionTally, other: RevisionTally, now: Instant) -> WatchVerdict {
+    /// canary is beside it counts, and not what it did before. `in_flight`: requests of the app that are under way.
+    pub(crate) fn look(
+        &mut self,
+        (tally, other): (RevisionTally, RevisionTally),
+        in_flight: u64,
+        now: Instant,
+    ) -> WatchVerdict {
         let before = if self.is_canary { since(other, self.before) } else { self.before };
         if let Some(reason) = self.is_worse(tally, before) {
             return WatchVerdict::Worse(reason);
@@ -93,8 +105,11 @@ impl Watch {
         let passed = now.saturating_duration_since(self.began);
         let left = self.window.map(|window| window.saturating_sub(passed));
         if left.is_some_and(|left| left.is_zero()) {
-            // A canary that nobody has asked for anything has shown nothing.
-            return match self.is_canary && tally.requests < FAILURES_MIN {
+            // A canary that nobody has asked for anything has shown nothing. Nor has a revision that answers nobody.
+            let (ended, under_way) = *self.at_end.get_or_insert((tally.requests, in_flight));
+            let is_patient = self.window.is_some_and(|window| passed < window + self.patience);
+            let waits = is_patient && tally.requests.saturating_sub(ended) < under_way;
+            return match (self.is_canary && tally.requests < FAILURES_MIN) || waits {
                 true => WatchVerdict::Later(now + LOOKS_LATER),
                 false => WatchVerdict::Held,
             };
@@ -158,12 +173,12 @@ mod tests {
 
     fn watch(before: RevisionTally, now: Instant) -> Watch {
         let rules = RollbackRules { kept: 3, window: Some(Duration::from_secs(30)), threshold_percent: 10 };
-        Watch::begin((2, 1), before, rules, now).expect("it is watched")
+        Watch::begin((2, 1), before, (rules, Duration::from_secs(20)), now).expect("it is watched")
     }
 
     fn is_worse(before: RevisionTally, tally: RevisionTally) -> bool {
         let now = Instant::now();
-        matches!(watch(before, now).look(tally, before, now), WatchVerdict::Worse(_))
+        matches!(watch(before, now).look((tally, before), 0, now), WatchVerdict::Worse(_))
     }
 
     #[test]
@@ -202,27 +217,52 @@ mod tests {
     #[test]
     fn it_is_watched_for_its_time_and_looked_at_less_often_later() {
         let now = Instant::now();
-        let watch = watch(tally(10, 0), now);
+        let mut watch = watch(tally(10, 0), now);
         let (fine, bad) = (tally(10, 0), tally(10, 10));
-        assert_eq!(watch.look(fine, fine, now), WatchVerdict::Later(now + LOOKS_AT_FIRST));
+        assert_eq!(watch.look((fine, fine), 9, now), WatchVerdict::Later(now + LOOKS_AT_FIRST));
         let later = now + Duration::from_secs(10);
-        assert_eq!(watch.look(fine, fine, later), WatchVerdict::Later(later + LOOKS_LATER));
+        assert_eq!(watch.look((fine, fine), 9, later), WatchVerdict::Later(later + LOOKS_LATER));
         let last = now + Duration::from_millis(29_990);
-        assert_eq!(watch.look(fine, fine, last), WatchVerdict::Later(now + Duration::from_secs(30)));
+        assert_eq!(watch.look((fine, fine), 9, last), WatchVerdict::Later(now + Duration::from_secs(30)));
         let over = now + Duration::from_secs(30);
-        assert_eq!(watch.look(fine, fine, over), WatchVerdict::Held);
+        assert_eq!(watch.look((fine, fine), 0, over), WatchVerdict::Held);
         assert_eq!(
-            watch.look(bad, fine, over),
+            watch.look((bad, fine), 0, over),
             WatchVerdict::Worse(
                 "10 of its 10 requests failed (100.0 %), and 0.0 % of those of the revision before".into()
             )
         );
         let rules = RollbackRules { window: None, ..RollbackRules::default() };
-        assert_eq!(Watch::begin((2, 1), fine, rules, now), None);
+        assert_eq!(Watch::begin((2, 1), fine, (rules, Duration::ZERO), now), None);
         let forever = CanaryRules::default();
-        let canary = Watch::of_canary((2, 1), fine, (rules, &forever), now);
+        let mut canary = Watch::of_canary((2, 1), fine, (rules, &forever), now);
         let later = now + Duration::from_secs(1_000_000);
-        assert_eq!(canary.look(fine, fine, later), WatchVerdict::Later(later + LOOKS_LATER), "until a command ends it");
+        assert_eq!(
+            canary.look((fine, fine), 0, later),
+            WatchVerdict::Later(later + LOOKS_LATER),
+            "until a command ends it"
+        );
+    }
+
+    #[test]
+    fn a_revision_that_answers_nobody_has_not_held_when_its_time_is_over() {
+        let now = Instant::now();
+        let fine = tally(10, 0);
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut hangs = watch(fine, now);
+        for seconds in [30, 40, 49] {
+            let later = WatchVerdict::Later(at(seconds) + LOOKS_LATER);
+            assert_eq!(hangs.look((tally(3, 0), fine), 7, at(seconds)), later, "{seconds}");
+        }
+        // The first of them have had their time.
+        assert!(matches!(hangs.look((tally(9, 6), fine), 7, at(49)), WatchVerdict::Worse(_)));
+        let mut streams = watch(fine, now);
+        streams.look((tally(3, 0), fine), 7, at(30));
+        assert_eq!(streams.look((tally(3, 0), fine), 7, at(50)), WatchVerdict::Held, "they may take longer");
+        let mut fast = watch(fine, now);
+        fast.look((tally(3, 0), fine), 7, at(30));
+        assert_eq!(fast.look((tally(10, 0), fine), 7, at(31)), WatchVerdict::Held, "they have ended");
+        assert_eq!(watch(fine, now).look((tally(0, 0), fine), 0, at(30)), WatchVerdict::Held, "nobody asks");
     }
 
     #[test]
@@ -230,13 +270,14 @@ mod tests {
         let (now, rules) = (Instant::now(), RollbackRules { threshold_percent: 10, ..RollbackRules::default() });
         let forever = CanaryRules::default();
         let canary = Watch::of_canary((2, 1), tally(10_000, 0), (rules, &forever), now);
-        let is_worse = |canary: &Watch, other| matches!(canary.look(tally(20, 8), other, now), WatchVerdict::Worse(_));
-        assert!(is_worse(&canary, tally(10_100, 0)));
+        let is_worse =
+            |mut canary: Watch, other| matches!(canary.look((tally(20, 8), other), 0, now), WatchVerdict::Worse(_));
+        assert!(is_worse(canary, tally(10_100, 0)));
         // A database is away, for both.
-        assert!(!is_worse(&canary, tally(10_100, 35)));
+        assert!(!is_worse(canary, tally(10_100, 35)));
         // It had failed before, and does so no more.
         let canary = Watch::of_canary((2, 1), tally(100, 90), (rules, &forever), now);
-        assert!(is_worse(&canary, tally(10_000, 90)));
+        assert!(is_worse(canary, tally(10_000, 90)));
     }
 
     #[test]
@@ -244,10 +285,10 @@ mod tests {
         let (now, rules) = (Instant::now(), RollbackRules::default());
         let minute = CanaryRules { time: Some(Duration::from_secs(60)), ..CanaryRules::default() };
         let (none, served) = (RevisionTally::default(), tally(100, 0));
-        let canary = Watch::of_canary((2, 1), served, (rules, &minute), now);
+        let mut canary = Watch::of_canary((2, 1), served, (rules, &minute), now);
         let over = now + Duration::from_secs(60);
-        assert_eq!(canary.look(none, served, over), WatchVerdict::Later(over + LOOKS_LATER));
-        assert_eq!(canary.look(tally(4, 0), served, over), WatchVerdict::Later(over + LOOKS_LATER));
-        assert_eq!(canary.look(tally(5, 0), served, over), WatchVerdict::Held);
+        assert_eq!(canary.look((none, served), 0, over), WatchVerdict::Later(over + LOOKS_LATER));
+        assert_eq!(canary.look((tally(4, 0), served), 0, over), WatchVerdict::Later(over + LOOKS_LATER));
+        assert_eq!(canary.look((tally(5, 0), served), 0, over), WatchVerdict::Held);
     }
 }

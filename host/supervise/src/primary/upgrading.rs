@@ -122,6 +122,13 @@ impl<B: Backend> Primary<B> {
                 not_latest.join(", ")
             ));
         }
+        let watched = self.watches.0.keys().map(|id| self.name_of(*id)).take(APPS_NAMED).collect::<Vec<_>>();
+        if !watched.is_empty() {
+            return Err(format!(
+                "the new program would not go back to an earlier revision if the one of these apps, which is watched still, fails: {}; try again when its `rollback-window` is over, or roll back first",
+                watched.join(", ")
+            ));
+        }
         let keeps_data = self.kept.stores.is_some() || self.kept.databases.is_some();
         let started = self.upgrades.started.as_ref().ok_or("it does not know how it was started")?;
         let (started, program) = started.handed().map_err(words)?;

@@ -2,7 +2,7 @@
 //! also goes back when a command says so.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmhost_base::log::DETAILS;
 use wasmhost_config::AppId;
@@ -15,6 +15,9 @@ use crate::apps::book::RolledBack;
 use crate::apps::watch::{Watch, WatchVerdict};
 use crate::backend::Backend;
 use crate::events::{HostEvent, shortened};
+
+/// How long after its `--request-timeout` a request is counted at the latest.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Why the host goes back: one of [`ROLLBACK_CAUSES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,9 @@ impl<B: Backend> Primary<B> {
             let before = watched.filter(|watch| !watch.is_canary).map(|watch| watch.before);
             let revision = record.revision()?;
             let before = before.unwrap_or_else(|| self.tally(id, than));
-            Watch::begin((revision.number, than), before, revision.app.rollback, now)
+            // What takes longer is answered by the host meanwhile.
+            let patience = revision.app.limits.start_timeout() + LAST_ANSWERS;
+            Watch::begin((revision.number, than), before, (revision.app.rollback, patience), now)
         });
         match begun {
             Some(watch) => drop(self.watches.0.insert(id, (watch, now))),
@@ -67,17 +72,24 @@ impl<B: Backend> Primary<B> {
         rows.map(|row| row.tally(revision)).fold(RevisionTally::default(), RevisionTally::and)
     }
 
+    /// Requests of an app that are under way.
+    fn in_flight(&self, id: AppId) -> u64 {
+        let rows = self.places.iter().filter_map(|place| place.scoreboard.apps.get(id.index()));
+        rows.map(|row| u64::try_from(row.in_flight.get()).unwrap_or(0)).sum()
+    }
+
     /// Looks at those that are to be looked at now.
     pub(super) fn look_at_revisions(&mut self) {
         let now = Instant::now();
         let due: Vec<(AppId, Watch)> =
             self.watches.0.iter().filter(|(_, (_, at))| *at <= now).map(|(id, (watch, _))| (*id, *watch)).collect();
-        for (id, watch) in due {
+        for (id, mut watch) in due {
             if !self.is_watched(id, &watch) {
                 self.watches.forget(id);
                 continue;
             }
-            match watch.look(self.tally(id, watch.revision), self.tally(id, watch.than), now) {
+            let tallies = (self.tally(id, watch.revision), self.tally(id, watch.than));
+            match watch.look(tallies, self.in_flight(id), now) {
                 WatchVerdict::Later(at) => drop(self.watches.0.insert(id, (watch, at))),
                 WatchVerdict::Held if watch.is_canary => {
                     self.watches.forget(id);
