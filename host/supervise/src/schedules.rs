@@ -134,6 +134,7 @@ impl Schedules {
             }
             if job.wait_for(now.wall) == Some(Duration::ZERO) && !is_ready(*app) {
                 *waits = true;
+                job.wait_for_app(now.wall);
                 steps.push(Step::Load(*app));
                 continue;
             }

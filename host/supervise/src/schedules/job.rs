@@ -19,6 +19,8 @@ pub(super) struct ScheduleRuns {
     next: Option<(SystemTime, SystemTime)>,
     /// All times up to this one were run or left out, or wait.
     pub(super) dealt_with: SystemTime,
+    /// The run that is due was seen in time, and has waited for its app since then.
+    waits_for_app: bool,
     running: usize,
     /// The time whose run waits for the end of the one before.
     waiting: Option<SystemTime>,
@@ -75,6 +77,7 @@ impl ScheduleRuns {
             times,
             next: None,
             dealt_with: now,
+            waits_for_app: false,
             running: 0,
             waiting: None,
             runs: 0,
@@ -88,12 +91,24 @@ impl ScheduleRuns {
         Some(job)
     }
 
-    /// The same with other settings: its runs go on, and are counted with the others.
+    /// The same with other settings: its runs go on, and are counted with the others. One that was due and put off by chance, or waits
+    /// for its app, is still made.
     pub(super) fn changed(self, schedule: &ScheduleSettings, now: SystemTime, chance: f64) -> Option<Self> {
         let Self { running, waiting, runs, faults, failures, left_out, last, .. } = self;
-        let waiting = waiting.filter(|_| schedule.overlap == Overlap::Queue);
+        let queued = waiting.filter(|_| schedule.overlap == Overlap::Queue);
+        let left_out = left_out + u64::from(waiting.is_some() && queued.is_none());
         let new = Self::new(schedule, None, now, chance)?;
-        Some(Self { running, waiting, runs, faults, failures, left_out, last, ..new })
+        let mut new = Self { running, waiting: queued, runs, faults, failures, left_out, last, ..new };
+        if let Some((due, begins)) = self.next.filter(|(due, _)| *due <= now) {
+            new.next = Some((due, begins.min(due + schedule.jitter).max(now)));
+            (new.dealt_with, new.waits_for_app) = (self.dealt_with, self.waits_for_app);
+        }
+        Some(new)
+    }
+
+    /// Its app is not loaded yet.
+    pub(super) fn wait_for_app(&mut self, now: SystemTime) {
+        self.waits_for_app |= self.next.is_some_and(|(_, begins)| !is_late(begins, now));
     }
 
     pub(super) fn catches_up(&self) -> bool {
@@ -103,6 +118,7 @@ impl ScheduleRuns {
     /// The first time after `from` is the next. By chance its run begins later, but before the time behind it.
     pub(super) fn plan(&mut self, from: SystemTime, chance: f64) {
         self.dealt_with = from;
+        self.waits_for_app = false;
         self.next = self.times.next_after(from).map(|due| {
             let mut most = self.schedule.jitter;
             if most.is_zero() {
@@ -122,9 +138,9 @@ impl ScheduleRuns {
         let (last, missed) = behind.map_or((due, 0), |(last, count)| (last, count));
         // The last of those behind has had no time put off by chance.
         let begins = if missed == 0 { begins } else { last };
-        let is_late = now.duration_since(begins).is_ok_and(|late| late > LATE_MAX);
+        let is_missed = is_late(begins, now) && !self.waits_for_app;
         self.plan(now.max(last), chance);
-        match is_late && !self.catches_up() {
+        match is_missed && !self.catches_up() {
             true => Some((None, missed + 1)),
             false => Some((Some(last), missed)),
         }
@@ -198,4 +214,9 @@ impl ScheduleRuns {
             last: self.last.clone(),
         }
     }
+}
+
+/// Whether a run that was to begin then is too late by now.
+fn is_late(begins: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(begins).is_ok_and(|late| late > LATE_MAX)
 }

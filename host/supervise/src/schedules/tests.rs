@@ -259,6 +259,36 @@ fn what_is_due_of_an_app_that_is_not_loaded_yet_waits_for_it() {
     host.is_ready = true;
     assert_eq!(host.after(Duration::from_secs(1)), ["run 5"]);
     assert_eq!(host.schedules.look_at(host.now), Some(host.now.steady + LOOK_EVERY));
+    host.ends(RunOutcome::Done);
+    // However long that takes, unless the time had passed unseen before.
+    for (unseen, expected) in [(Duration::ZERO, "run 10"), (MINUTE, "left out 1 missed")] {
+        let mut host = Host::with(schedule("*/10 * * * *", |_| ()));
+        host.is_ready = false;
+        assert_eq!(host.after(10 * MINUTE + unseen), ["load"]);
+        assert_eq!(host.after(2 * MINUTE), ["load"]);
+        host.is_ready = true;
+        assert_eq!(host.after(Duration::from_secs(1)), [expected]);
+        assert_eq!(host.after(Duration::from_secs(1)), [""; 0]);
+    }
+}
+
+#[test]
+fn a_reload_drops_no_run_that_was_due_already() {
+    // Put off by chance.
+    let jitter = |schedule: &mut ScheduleSettings| schedule.jitter = 4 * MINUTE;
+    let mut host = Host::with(schedule("*/10 * * * *", jitter));
+    assert_eq!(host.after(11 * MINUTE), [""; 0]);
+    host.follow(&[schedule("*/15 * * * *", jitter)], None);
+    assert_eq!(host.after(MINUTE), ["run 10"]);
+    host.ends(RunOutcome::Done);
+    assert_eq!(host.after(10 * MINUTE), ["run 20"]);
+    // In the queue, which there is no more.
+    let queue = |schedule: &mut ScheduleSettings| schedule.overlap = Overlap::Queue;
+    let mut host = Host::with(schedule("*/5 * * * *", queue));
+    assert_eq!(host.after(5 * MINUTE), ["run 5"]);
+    assert_eq!(host.after(5 * MINUTE), [""; 0]);
+    host.follow(&[schedule("*/5 * * * *", |_| ())], None);
+    assert_eq!(host.row().left_out, 1);
 }
 
 #[test]
