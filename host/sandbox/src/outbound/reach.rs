@@ -15,12 +15,17 @@ pub(super) enum Reach {
     LinkLocal,
 }
 
-/// Metadata services of clouds that are not link-local: AWS and Google over IPv6, Alibaba, Oracle, and Azure's, whose
-/// address looks public.
+/// Metadata services of clouds that are not link-local: AWS (also that of EKS), Google, Oracle and Scaleway over IPv6, Alibaba, Oracle,
+/// and Azure's, whose address looks public.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
-const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+const METADATA_V6: [Ipv6Addr; 5] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
 
 /// `::ffff:a.b.c.d` is the same place as `a.b.c.d`.
 pub(super) fn canonical(address: IpAddr) -> IpAddr {

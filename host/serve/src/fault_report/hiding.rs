@@ -10,18 +10,21 @@ use wasmhost_config::CrashSettings;
 use wasmhost_sandbox::RecordedRequest;
 
 /// A field whose name has one of these words in it has a secret.
-const SECRET_WORDS: [&str; 17] = [
+const SECRET_WORDS: [&str; 20] = [
     "assertion",
     "auth",
     "cert",
     "cookie",
     "credential",
     "csrf",
+    "email",
     "jwt",
     "key",
     "nonce",
+    "oidc",
     "otp",
     "passw",
+    "principal",
     "saml",
     "secret",
     "session",
@@ -30,9 +33,21 @@ const SECRET_WORDS: [&str; 17] = [
     "xsrf",
 ];
 /// Fields with addresses of clients.
-const CLIENT_FIELDS: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
-/// Fields with URLs of others, whose queries are hidden as the request's own is.
-const URL_ENDINGS: [&str; 4] = ["referer", "url", "uri", "location"];
+const CLIENT_FIELDS: [&str; 11] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "fastly-client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-appengine-user-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded-for",
+    "x-real-ip",
+];
+/// Fields with URLs of others, or with the request's own, whose queries are hidden as that of its target is.
+const URL_ENDINGS: [&str; 5] = ["referer", "url", "uri", "location", "path"];
 /// Stands in the place of a value of a query.
 const HIDDEN_VALUE: &str = "*";
 /// Lines of secrets of several lines that are shorter are not looked for.
@@ -242,6 +257,10 @@ mod tests {
             "forwarded",
             "x-forwarded-for",
             "x-real-ip",
+            "cf-connecting-ip",
+            "x-amzn-oidc-data",
+            "x-ms-client-principal",
+            "x-forwarded-email",
         ] {
             assert!(is_hidden(name), "{name}");
         }
@@ -262,6 +281,8 @@ mod tests {
         let referer = |value: &str| hidden.field("referer", value.as_bytes());
         assert_eq!(referer("https://a/b?token=c"), FieldValue::Shown("https://a/b?token=*".to_owned()));
         assert_eq!(referer("https://me:word@a/"), FieldValue::Hidden);
+        let original = hidden.field("x-envoy-original-path", b"/cb?code=c");
+        assert_eq!(original, FieldValue::Shown("/cb?code=*".to_owned()));
         let wanted = hiding(&CrashSettings { with_query: true, ..CrashSettings::default() });
         assert_eq!(wanted.target("/a?b=1&c=tulip-4711"), ("/a?b=1&c=[KEY]".to_owned(), false));
     }

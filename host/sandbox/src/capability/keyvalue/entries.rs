@@ -72,7 +72,7 @@ pub(super) fn link<S: Holds<KeyValueStores>>(linker: &mut Linker<S>) -> wasmtime
             Box::new(async move {
                 let told = async {
                     let caller = calls::caller_named(&mut store, &name).ok_or_else(|| denied(&name))?;
-                    let edits = setting(key, value, metadata, ttl.or(caller.granted.ttl_ms))?;
+                    let edits = setting(key, value, metadata, shorter(ttl, caller.granted.ttl_ms))?;
                     calls::write(&caller, edits).await.map_err(|error| said(error, &name))
                 };
                 Ok((told.await,))
@@ -185,6 +185,11 @@ fn checked(key: &str) -> EntriesAnswer<&str> {
     Ok(key)
 }
 
+/// How long a value stays that is to stay so long, in a store that keeps values so long.
+fn shorter(wanted: Option<u64>, most: Option<u64>) -> Option<u64> {
+    wanted.into_iter().chain(most).min()
+}
+
 /// What setting a key changes.
 fn setting(key: String, value: Vec<u8>, metadata: Option<String>, ttl_ms: Option<u64>) -> EntriesAnswer<Vec<Edit>> {
     let of_metadata = metadata_of(checked(&key)?);
@@ -224,6 +229,19 @@ fn said(error: KeyValueError, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_value_stays_longer_than_the_store_keeps_values() {
+        for (wanted, most, stays) in [
+            (None, None, None),
+            (Some(5), None, Some(5)),
+            (None, Some(9), Some(9)),
+            (Some(5), Some(9), Some(5)),
+            (Some(99), Some(9), Some(9)),
+        ] {
+            assert_eq!(shorter(wanted, most), stays, "{wanted:?} {most:?}");
+        }
+    }
 
     fn edits(metadata: Option<&str>, ttl_ms: Option<u64>) -> EntriesAnswer<Vec<Edit>> {
         setting("a".to_owned(), b"1".to_vec(), metadata.map(str::to_owned), ttl_ms)

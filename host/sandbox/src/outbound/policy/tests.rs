@@ -176,7 +176,16 @@ fn a_name_and_the_star_reach_public_addresses_only() {
             let refusal = policy.check_at("third.party.example", at(text));
             assert!(matches!(refusal, Err(PolicyRefusal::Private(_))), "{text}: {refusal:?}");
         }
-        for text in ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "100.100.100.200"] {
+        for text in [
+            "169.254.169.254",
+            "fe80::1",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+            "::ffff:169.254.169.254",
+            "100.100.100.200",
+        ] {
             let refusal = policy.check_at("third.party.example", at(text));
             assert!(matches!(refusal, Err(PolicyRefusal::LinkLocal(_))), "{text}: {refusal:?}");
         }
