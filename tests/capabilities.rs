@@ -255,7 +255,7 @@ fn wrong_values_are_mistakes_with_their_places() -> TestResult {
     }
     let found = check("", &["--config-value", "color"])?;
     assert!(found.contains("--config-value `color`: write `NAME=VALUE`"), "{found}");
-    let mut serve = Command::new(env!("CARGO_BIN_EXE_wasmhost"));
+    let mut serve = Command::new(crate::support::server::binary());
     serve.arg(guest("hello.wasm")).args(["--config-vaule", "a=b"]);
     assert!(run(serve).stderr.contains("is `--config-value` meant?"));
     Ok(())

@@ -192,7 +192,7 @@ fn where_a_part_is_missing_require_names_it_and_auto_goes_on_without() -> TestRe
         os.execv(sys.argv[1],sys.argv[1:])";
     let hidden = |flags: &[&str]| {
         let mut words = std::process::Command::new("python3");
-        words.args(["-c", hide, env!("CARGO_BIN_EXE_wasmhost")]).arg(guest("hello.wasm"));
+        words.args(["-c", hide, crate::support::server::binary()]).arg(guest("hello.wasm"));
         words.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]).args(flags);
         words.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
         words
@@ -302,7 +302,7 @@ fn a_user_without_privileges_is_confined_just_so() -> TestResult {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777))?;
     // Where anybody may read and execute.
     let program = dir.path().join("wasmhost");
-    std::fs::copy(env!("CARGO_BIN_EXE_wasmhost"), &program)?;
+    std::fs::copy(crate::support::server::binary(), &program)?;
     let app = dir.path().join("app.wasm");
     std::fs::copy(guest(FAULTS[0]), &app)?;
     for kind in KINDS {

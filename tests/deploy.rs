@@ -34,7 +34,7 @@ fn units(dir: &Path, names: &[&str]) -> std::io::Result<Vec<std::path::PathBuf>>
         let text = deployed(name)?;
         let file = dir.join(name.rsplit('/').next().unwrap_or(name));
         assert!(name.ends_with(".socket") || text.contains("ExecStart=/usr/local/bin/wasmhost "), "{text}");
-        fs::write(&file, text.replace("/usr/local/bin/wasmhost", env!("CARGO_BIN_EXE_wasmhost")))?;
+        fs::write(&file, text.replace("/usr/local/bin/wasmhost", crate::support::server::binary()))?;
         Ok(file)
     };
     names.iter().map(unit).collect()
@@ -48,7 +48,7 @@ fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
         let files = units(dir.path(), names)?;
         let drop_in = dir.path().join("wasmhost.service.d");
         fs::create_dir(&drop_in)?;
-        let upgrade = deployed("upgrade.conf")?.replace("/usr/local/bin/wasmhost", env!("CARGO_BIN_EXE_wasmhost"));
+        let upgrade = deployed("upgrade.conf")?.replace("/usr/local/bin/wasmhost", crate::support::server::binary());
         fs::write(drop_in.join("upgrade.conf"), &upgrade)?;
         let verify = || {
             let mut command = Command::new("systemd-analyze");
@@ -245,7 +245,7 @@ impl Container {
         let image = dir.path().join("image");
         output(
             Command::new(format!("{FOLDER}/rootfs"))
-                .args([env!("CARGO_BIN_EXE_wasmhost"), &guest("hello.wasm")])
+                .args([crate::support::server::binary(), &guest("hello.wasm")])
                 .arg(&image),
         );
         let mut build = buildah(dir.path(), "bud");

@@ -45,7 +45,7 @@ impl Place {
     fn new() -> Result<Self, Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
-        std::fs::copy(env!("CARGO_BIN_EXE_wasmhost"), dir.path().join("wasmhost"))?;
+        std::fs::copy(crate::support::server::binary(), dir.path().join("wasmhost"))?;
         std::fs::copy(guest("hello.wasm"), dir.path().join("hello.wasm"))?;
         std::fs::create_dir(dir.path().join("cache"))?;
         std::fs::set_permissions(dir.path().join("cache"), Permissions::from_mode(0o777))?;

@@ -349,7 +349,7 @@ for rule in rules:
         for component in FAULTS {
             let mut command = std::process::Command::new("unshare");
             command.args(["--net", "python3"]).arg(&file);
-            command.arg(env!("CARGO_BIN_EXE_wasmhost")).arg(guest(component)).args([kind, "*", "93.184.215.14"]);
+            command.arg(crate::support::server::binary()).arg(guest(component)).args([kind, "*", "93.184.215.14"]);
             let output = crate::support::server::prepared(command).output()?;
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             let [first, second] = said.lines().collect::<Vec<_>>()[..] else {

@@ -215,18 +215,26 @@ fn a_connection_that_its_upstream_closes_costs_no_request() -> TestResult {
 #[test]
 fn a_request_that_may_have_been_done_is_not_sent_again() -> TestResult {
     for component in FAULTS {
-        let (upstream, server) = (Upstream::start()?, serving(component, &[]));
-        let post = |path: &str| {
-            request(server.address, "POST", &format!("/fetch-post?url={}", upstream.url(path)), b"an order")
+        let server = serving(component, &[]);
+        let post = |upstream: &Upstream| {
+            let target = format!("/fetch-post?url={}", upstream.url("/drops-second"));
+            request(server.address, "POST", &target, b"an order")
         };
-        assert_eq!(post("/drops-second").text(), "ok", "{component}: the first");
-        let second = post("/drops-second");
-        assert_eq!(second.status, 502, "{component}: {}", second.text());
-        let seen = upstream.seen.all();
-        assert_eq!(seen.len(), 2, "{component}: {seen:?}");
-        assert_eq!(seen[0].0, seen[1].0, "{component}: on the kept connection");
+        // (The host keeps the connection a moment after the guest has the answer: a second request that is faster gets another.)
+        let mut upstreams = (0..10).map(|_| Upstream::start());
+        let upstream = loop {
+            let upstream = upstreams.next().ok_or("never on the kept connection")??;
+            assert_eq!(post(&upstream).text(), "ok", "{component}: the first");
+            let second = post(&upstream);
+            let seen = upstream.seen.all();
+            assert_eq!(seen.len(), 2, "{component}: {seen:?}");
+            if seen[0].0 == seen[1].0 {
+                assert_eq!(second.status, 502, "{component}: {}", second.text());
+                break upstream;
+            }
+        };
         // The next one has a new connection.
-        assert_eq!(post("/drops-second").text(), "ok", "{component}: the third");
+        assert_eq!(post(&upstream).text(), "ok", "{component}: the third");
     }
     Ok(())
 }

@@ -97,8 +97,10 @@ fn on_a_cpu_of_its_own(component: &str, flags: &[&str]) -> Server {
     Server::spawn(command)
 }
 
+/// With `WASMHOST_TEST_OVERLOAD_SHARE`, such a share of the peak must be served, too, and in time. `.ci/long` asks for nine tenths, of a build
+/// that is optimised; in one that is not, refusals take the CPU time that requests would have.
 #[test(needs(Taskset, TwoCpus), alone)]
-fn at_twice_and_ten_times_the_load_nine_tenths_of_the_peak_are_served_and_the_rest_refused_in_time() -> TestResult {
+fn at_twice_and_ten_times_the_load_what_cannot_be_served_is_refused_in_time_and_none_is_lost() -> TestResult {
     const QUEUE_TIMEOUT: Duration = Duration::from_millis(500);
     const CLIENTS: u32 = 120;
     /// What else the machine does meanwhile takes from the one figure or the other: the best of so many.
@@ -108,6 +110,10 @@ fn at_twice_and_ten_times_the_load_nine_tenths_of_the_peak_are_served_and_the_re
     burning(20_000_000, &file)?;
     let flags = ["--workers", "1", "--instances-per-worker", "4", "--queue-timeout", "500ms"];
     let server = on_a_cpu_of_its_own(file.to_str().ok_or("a path in UTF-8")?, &flags);
+    let share_min = match std::env::var("WASMHOST_TEST_OVERLOAD_SHARE") {
+        Ok(share) => Some(share.parse::<f64>()?),
+        Err(_) => None,
+    };
     let mut told = Vec::new();
     for _ in 0..TRIES {
         let refused_before = server.sum("sheds.queue-timeout") + server.sum("sheds.queue-full");
@@ -134,7 +140,7 @@ fn at_twice_and_ten_times_the_load_nine_tenths_of_the_peak_are_served_and_the_re
                 peak.rate()
             ));
             // A wait in the queue, and then a turn beside three others.
-            holds &= share >= 0.9 && p99 < QUEUE_TIMEOUT && refused_p99 < QUEUE_TIMEOUT;
+            holds &= share_min.is_none_or(|min| share >= min && p99 < QUEUE_TIMEOUT) && refused_p99 < QUEUE_TIMEOUT;
         }
         let refused = all.iter().filter(|(_, response, _)| response.status == 503).count() as u64;
         let counted = server.sum("sheds.queue-timeout") + server.sum("sheds.queue-full") - refused_before;
@@ -146,6 +152,7 @@ fn at_twice_and_ten_times_the_load_nine_tenths_of_the_peak_are_served_and_the_re
         let after = load(server.address, 2, Duration::ZERO, Duration::from_secs(1));
         assert!(!after.is_empty() && after.iter().all(|(_, response, _)| response.status == 200), "as before");
         if holds {
+            eprintln!("{}", told.join("; "));
             return Ok(());
         }
     }

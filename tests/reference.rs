@@ -98,7 +98,7 @@ const HEAD: &str = "| flag | default | meaning | variable |\n|---|---|---|---|\n
 
 /// The text of `wasmhost … --help`, without variables of this process.
 fn help_of(words: &[&str]) -> String {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wasmhost"));
+    let mut command = std::process::Command::new(crate::support::server::binary());
     command.args(words).arg("--help");
     let finished = run(command);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);

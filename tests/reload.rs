@@ -179,7 +179,7 @@ fn a_request_that_waited_over_a_reload_is_served_by_the_new_component() -> TestR
 fn a_reload_works_after_the_programs_file_was_replaced() -> TestResult {
     let dir = tempfile::tempdir()?;
     let program = dir.path().join("wasmhost");
-    std::fs::copy(env!("CARGO_BIN_EXE_wasmhost"), &program)?;
+    std::fs::copy(crate::support::server::binary(), &program)?;
     for kind in ["thread", "process"] {
         let deployed = Deployed::new("hello.wasm")?;
         let mut command = std::process::Command::new(&program);

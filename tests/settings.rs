@@ -185,7 +185,7 @@ fn a_name_to_listen_on_is_looked_up_once() -> TestResult {
     std::fs::write(&hosts, "127.0.0.1 wasmhost.test\n")?;
     let mut place = std::process::Command::new("unshare");
     place.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&hosts);
-    place.arg(env!("CARGO_BIN_EXE_wasmhost")).arg(guest("hello.wasm"));
+    place.arg(crate::support::server::binary()).arg(guest("hello.wasm"));
     place.args(["--listen", "wasmhost.test:0", "--admin", "wasmhost.test:0", "--log-format", "json"]);
     place.args(["--workers", "2", "--worker-kind", "process"]);
     place.env("WASMHOST_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));

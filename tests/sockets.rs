@@ -61,7 +61,7 @@ fn wherever_a_start_fails_the_host_takes_its_own_sockets_away() -> TestResult {
     for descriptors in 4..=40 {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\""));
-        shell.arg(env!("CARGO_BIN_EXE_wasmhost")).arg(dir.path().join("nothing.wasm"));
+        shell.arg(crate::support::server::binary()).arg(dir.path().join("nothing.wasm"));
         shell.args(["--listen", &unix(&listen), "--admin", &unix(&admin), "--cache-dir", "off"]);
         // A confined host whose spawner could not start cannot remove files.
         shell.args(["--confine", "off"]);

@@ -349,7 +349,7 @@ fn a_shell_gets_the_terminal_back_while_the_screen_is_stopped() -> TestResult {
     shell.args([CONTROLLING[1], "sh", "-i"]).env("PS1", "ready> ").env_remove("ENV");
     let mut screen = Terminal::open(at(shell, runtime.path()), 80, 24);
     screen.shows("ready>");
-    screen.press(&format!("{} top\n", env!("CARGO_BIN_EXE_wasmhost")));
+    screen.press(&format!("{} top\n", crate::support::server::binary()));
     screen.shows("broken ");
     for stop in ["\u{1a}", "kill"] {
         if stop == "kill" {

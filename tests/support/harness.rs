@@ -6,11 +6,14 @@
 //!   unless `.ci/missing` names the facility.
 //! * A test's output is kept and shown only when the test fails (or at once, with `--nocapture`). For this, each test is
 //!   a process of its own: this program, with `--run-one NAME`.
-//! * A test that is marked `alone` runs while no other does.
+//! * A test that is marked `alone` runs while no other does, after the others.
+//! * Tests run in an order that has nothing to do with their names: neighbours in a file need the same of the machine, CPU time or
+//!   patience, at the same time. The order is the same each time.
 //! * Several filters, as libtest takes them.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read, Seek};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -103,7 +106,12 @@ pub fn main() -> ExitCode {
     let durations = Durations::default();
     let turn = Arc::new(RwLock::new(()));
     let mut trials: Vec<Trial> = Vec::new();
-    for test in inventory::iter::<Test> {
+    let mut tests: Vec<&Test> = inventory::iter::<Test>.into_iter().collect();
+    tests.sort_by_cached_key(|test| (test.alone, mixed(test.name)));
+    if arguments.list {
+        tests.sort_by_key(|test| test.name);
+    }
+    for test in tests {
         let (missing, left_out, turn) = (Arc::clone(&missing), Arc::clone(&left_out), Arc::clone(&turn));
         let durations = Arc::clone(&durations);
         let capture = !arguments.nocapture;
@@ -123,7 +131,6 @@ pub fn main() -> ExitCode {
             result.map(|()| Completion::Completed)
         }));
     }
-    trials.sort_by(|one, other| one.name().cmp(other.name()));
     if let [filter] = &filters[..] {
         arguments.filter = Some(filter.clone());
     } else if !filters.is_empty() {
@@ -138,6 +145,13 @@ pub fn main() -> ExitCode {
         println!("{}", told(&left_out.lock().unwrap_or_else(PoisonError::into_inner)));
     }
     conclusion.exit_code()
+}
+
+/// A number that has nothing to do with what it is called.
+fn mixed(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn matches(name: &str, filter: &str, arguments: &Arguments) -> bool {

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -59,15 +59,23 @@ pub fn message(record: &Value) -> &str {
     record["message"].as_str().unwrap_or_default()
 }
 
+/// The binary that is tested: of this build, unless `WASMHOST_TEST_PROGRAM` names another.
+pub fn binary() -> &'static str {
+    static BINARY: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("WASMHOST_TEST_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_wasmhost").to_owned())
+    });
+    &BINARY
+}
+
 /// The binary, [prepared].
 pub fn command() -> Command {
-    prepared(Command::new(env!("CARGO_BIN_EXE_wasmhost")))
+    prepared(Command::new(binary()))
 }
 
 /// The binary, [prepared], run by another command: the words of `place` come before it.
 pub fn within(place: &[&str]) -> Command {
     let mut command = Command::new(place[0]);
-    command.args(&place[1..]).arg(env!("CARGO_BIN_EXE_wasmhost"));
+    command.args(&place[1..]).arg(binary());
     prepared(command)
 }
 
