@@ -2,7 +2,8 @@
 // `match` gets fresh responses only.
 //
 // A response's key in the store is the name of its cache, its URL, and which variant it is, each with a line feed behind it. Where
-// a response has Vary, the key without a variant has the names of the fields. A value is a line of JSON, and the body.
+// a response has Vary, the key without a variant has the names of the fields. A value is a line of JSON, and the body. URLs and variants
+// are told apart by hashes in keys, and by all of their text in values: clients could find two texts with one hash.
 
 import { headersOf, listOfHeaders } from '../fields.js';
 import { INNER, shape } from '../shape.js';
@@ -47,12 +48,12 @@ function written(head, body) {
   return bytes;
 }
 
-// { head, body } of a value, if it is of this URL.
-function read(entry, url) {
+// { head, body } of a value, if it is of this URL and of this variant.
+function read(entry, url, variant) {
   if (entry === null) return null;
   const end = entry.value.indexOf(10);
   const head = JSON.parse(decoder.decode(entry.value.subarray(0, end)));
-  return head.url === url ? { head, body: entry.value.subarray(end + 1) } : null;
+  return head.url === url && head.variant === variant ? { head, body: entry.value.subarray(end + 1) } : null;
 }
 
 // What a request gets of a response that is kept; `made` makes a Response of its parts.
@@ -93,7 +94,10 @@ export class Cache {
     const url = urlOf(request);
     const key = `${name}\n${short(url)}\n`;
     let found = read(store.get([key])[0], url);
-    if (found?.head.vary !== undefined) found = read(store.get([`${key}${variantKey(found.head.vary, request.headers)}`])[0], url);
+    if (found?.head.vary !== undefined) {
+      const variant = variantText(found.head.vary, request.headers);
+      found = read(store.get([`${key}${hashOf(variant)}`])[0], url, variant);
+    }
     return found === null ? undefined : answered(request, found, made);
   }
 
@@ -120,7 +124,8 @@ export class Cache {
       const field = all[index & ~1];
       return field !== 'age' && field !== 'cf-cache-status' && !kept.without.has(field);
     });
-    const head = { url, status, statusText, list, at, age: kept.age };
+    const variant = vary.length === 0 ? undefined : variantText(vary, request.headers);
+    const head = { url, variant, status, statusText, list, at, age: kept.age };
     const most = VALUE_BYTES_MAX - encoder.encode(JSON.stringify(head)).length - 1;
     const body = response.body === null ? new Uint8Array(0) : await collected(response.body, most);
     if (body === null) {
@@ -129,8 +134,8 @@ export class Cache {
     }
     const key = `${name}\n${short(url)}\n`;
     const ttl = Math.ceil(kept.seconds * 1000);
-    if (vary.length === 0) return void store.set(key, written(head, body), null, ttl);
-    store.set(`${key}${variantKey(vary, request.headers)}`, written(head, body), null, ttl);
+    if (variant === undefined) return void store.set(key, written(head, body), null, ttl);
+    store.set(`${key}${hashOf(variant)}`, written(head, body), null, ttl);
     return void store.set(key, written({ url, vary }, new Uint8Array(0)), null, ttl);
   }
 
@@ -152,7 +157,7 @@ export class Cache {
 }
 shape(Cache, 'Cache');
 
-const variantKey = (names, headers) => hashOf(`${names.join('\n')}\n${variantOf(names, headers)}`);
+const variantText = (names, headers) => `${names.join('\n')}\n${variantOf(names, headers)}`;
 
 export class CacheStorage {
   constructor(store, made) {
