@@ -50,7 +50,9 @@ fn console_output_keeps_its_level() {
 /// In production not each request is looked at, but each rejection is told of.
 #[test(needs(Javascript))]
 fn a_rejection_that_nobody_handles_is_logged_with_its_place() {
-    let server = serve("conformance.wasm", &["--workers", "1", "--instances-per-worker", "1"]);
+    // The only instance may be busy with what is left of the request before.
+    let flags = ["--workers", "1", "--instances-per-worker", "1", "--queue-timeout", "30s"];
+    let server = serve("conformance.wasm", &flags);
     let mut connection = Connection::open(server.address);
     assert_eq!(connection.get("/reject").text(), "rejected");
     for _ in 0..4 {
