@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::support::apps::{Folder, app};
-use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, get, run};
+use crate::support::{Connection, FAULTS, Server, TestResult, command, eventually, free_port, get, run};
 
 const KINDS: [&str; 2] = ["thread", "process"];
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -76,15 +76,10 @@ fn a_balancer_may_name_a_client_of_ipv4_in_the_form_of_ipv6() -> TestResult {
     Ok(())
 }
 
-/// A port that is free for both families.
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind("[::]:0")?.local_addr()?.port())
-}
-
 #[test(needs(Ipv6))]
 fn one_port_may_be_both_families_alone_and_one_socket_serves_both() -> TestResult {
     for kind in KINDS {
-        let port = free_port()?;
+        let port = free_port();
         let address = |ip: IpAddr| SocketAddr::new(ip, port);
         // One address of each.
         let [one, other] = [LOCAL, LOCAL_6].map(|ip| address(ip).to_string());
@@ -121,7 +116,7 @@ fn one_port_may_be_both_families_alone_and_one_socket_serves_both() -> TestResul
 
 #[test(needs(Ipv6))]
 fn a_reload_moves_from_one_family_to_both() -> TestResult {
-    let port = free_port()?;
+    let port = free_port();
     let file = |listen: &str| format!("listen = \"{listen}:{port}\"\n{}", app("hello", "hello.wasm", "*", ""));
     let settings = Folder::new(&file("127.0.0.1"))?;
     let mut command = command();

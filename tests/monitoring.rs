@@ -1,14 +1,14 @@
 //! Do the alerts and the dashboard of `contrib` fit the metrics? Debian's Prometheus scrapes a host.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::support::collector::Collector;
-use crate::support::{Server, TestResult, eventually, get};
+use crate::support::{Server, TestResult, eventually, free_port, get};
 
 fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib").join(name)
@@ -40,7 +40,7 @@ impl Prometheus {
             .replace("wasmhost.rules.yml", rules.to_str().ok_or("a path in UTF-8")?);
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, configuration)?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))

@@ -5,13 +5,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::smuggling::{Row, table};
-use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, facility};
+use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, facility, free_port};
 
 /// How long the first answer to a row is waited for, and how long another.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
@@ -125,8 +125,7 @@ impl Proxy {
     #[track_caller]
     pub fn start(kind: Kind, program: &str, upstream: SocketAddr) -> Result<Self, Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
-        // Free a moment ago, and from a range that nobody else is given so soon.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let file = dir.path().join("proxy.conf");
         std::fs::write(&file, kind.configuration(dir.path(), address, upstream))?;
         let mut command = Command::new(program);

@@ -6,28 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::shutdown::get_over_unix;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload, status_of};
-use crate::support::{Connection, Server, TestResult, eventually, message};
-
-/// A port that was free just now.
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// A port that is free on all addresses, and that the system gives to nobody who has not asked for it.
-fn quiet_port() -> Result<u16, Box<dyn std::error::Error>> {
-    let mut ports = (0..10_000).map(|next| 20_000 + (std::process::id() + next) % 10_000);
-    let free = ports.find_map(|port| {
-        let port = u16::try_from(port).ok()?;
-        TcpListener::bind(("0.0.0.0", port)).ok().map(|_| port)
-    });
-    free.ok_or_else(|| "a free port".into())
-}
+use crate::support::{Connection, Server, TestResult, eventually, free_port, message};
 
 #[test]
 fn addresses_come_and_go_without_a_restart() -> TestResult {
     for kind in ["thread", "process"] {
         let hello = app("hello", "hello.wasm", "*", "");
-        let [first, second] = [free_port()?, free_port()?];
+        let [first, second] = [free_port(), free_port()];
         let listen = |addresses: &[String]| format!("listen = {addresses:?}\n{hello}");
         // An address that is this test's alone: on 127.0.0.1 another test may take a port that was free just now.
         let [_, _, high, low] = std::process::id().to_be_bytes();
@@ -68,7 +53,7 @@ fn old_addresses_answer_until_the_host_listens_on_all_new_ones() -> TestResult {
         let hello = app("hello", "hello.wasm", "*", "");
         let listen = |addresses: &str| format!("listen = [\"unix:kept.sock\", {addresses}]\n{hello}");
         let taken = TcpListener::bind("127.0.0.1:0")?;
-        let (port, free) = (quiet_port()?, free_port()?);
+        let (port, free) = (free_port(), free_port());
         let [_, _, high, low] = std::process::id().to_be_bytes();
         // An address that is this test's alone.
         let one = format!("127.77.{high}.{low}:{port}");

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::pty::{CONTROLLING, Terminal, differences};
-use crate::support::server::{signal, status_field, within};
+use crate::support::server::{self, signal, status_field, within};
 use crate::support::{Connection, Finished, Server, TestResult, command, eventually, get, guest, message, run};
 
 /// Sets where a command looks for hosts, and what its terminal is like.
@@ -349,18 +349,21 @@ fn a_shell_gets_the_terminal_back_while_the_screen_is_stopped() -> TestResult {
     shell.args([CONTROLLING[1], "sh", "-i"]).env("PS1", "ready> ").env_remove("ENV");
     let mut screen = Terminal::open(at(shell, runtime.path()), 80, 24);
     screen.shows("ready>");
-    screen.press(&format!("{} top\n", crate::support::server::binary()));
+    screen.press(&format!("{} top\n", server::binary()));
     screen.shows("broken ");
-    for stop in ["\u{1a}", "kill"] {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", screen.pid()))?;
+    let on_screen: u32 = children.trim().parse()?;
+    for (stop, sum) in [("\u{1a}", 22), ("kill", 23)] {
         if stop == "kill" {
-            let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", screen.pid()))?;
-            signal(children.trim().parse()?, "TSTP");
+            signal(on_screen, "TSTP");
         } else {
             screen.press(stop);
         }
+        // Until it has stopped, it may read what is typed.
+        eventually("it is stopped", || server::state(on_screen) == Some('T'));
         eventually("the shell is there", || screen.is_taken() == (false, false));
-        screen.press("echo s$((20+22))s\n");
-        screen.shows("s42s");
+        screen.press(&format!("echo s$((20+{sum}))s\n"));
+        screen.shows(&format!("s{}s", 20 + sum));
         screen.press("fg\n");
         eventually("the screen is there", || screen.is_taken() == (true, true));
         screen.shows("broken ");

@@ -1,12 +1,14 @@
 //! Traces of requests (`--otlp`): do they reach the collector, joined over apps and processes; whose word on sampling counts; and
 //! what does a collector cost that is slow, refuses or is not there?
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::collector::{Collector, Got, Upstream, values};
 use crate::support::tls::Authority;
-use crate::support::{Connection, FAULTS, Response, Server, TestResult, command, eventually, get, message, run};
+use crate::support::{
+    Connection, FAULTS, Response, Server, TestResult, command, eventually, free_port, get, message, run,
+};
 
 /// Of a client: its trace, and its span.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -293,9 +295,7 @@ fn unhindered(what: &str, url: &str, kind: &str, more: impl FnOnce(&Server)) {
 
 #[test]
 fn a_collector_that_is_not_there_or_refuses_or_says_nothing_hinders_no_request() -> TestResult {
-    let gone = TcpListener::bind("127.0.0.1:0")?;
-    let address = gone.local_addr()?;
-    drop(gone);
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     unhindered("not there", &format!("http://{address}"), "thread", |server| {
         let collector = Collector::at(TcpListener::bind(address).expect("the address is free"));
         assert_eq!(get(server.address, "/").status, 200);

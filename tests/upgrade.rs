@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::shutdown::{get_over_unix, with_handed_over};
 use crate::stores::private;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded};
-use crate::support::server::{try_signal, within};
+use crate::support::server::{state, try_signal, within};
 use crate::support::tls::{Authority, TlsClient, VERSIONS};
 use crate::support::{
     CEILING, Connection, Finished, Runtime, Server, TestResult, command, eventually, get, guest, message, under_load,
@@ -96,10 +96,7 @@ impl Upgraded {
     #[track_caller]
     fn is_gone(&self, pid: u32) {
         // (The first one is this process's child, and nobody has waited for it.)
-        eventually("the process has ended", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
-        });
+        eventually("the process has ended", || state(pid).is_none_or(|state| state == 'Z'));
     }
 
     /// The host of this process serves, alone.

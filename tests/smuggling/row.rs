@@ -23,12 +23,12 @@ pub struct Row {
     pub seen: u64,
     /// Where it is described: a section of an RFC, or a weakness of some program.
     pub source: &'static str,
+    /// Whether nobody reads its body: where that has not come whole when the answer is given, the host closes the connection
+    /// behind the first answer (RFC 9112, section 9.6).
+    pub is_unread: bool,
     /// Where nginx takes more requests than the host, or fewer: why. (`differences`.)
     pub why: &'static str,
 }
-
-/// Where the body has not come whole when the answer is given, the host closes the connection behind it.
-pub const UNREAD: &str = "a request in a body that nobody reads";
 
 /// The request that is to be smuggled.
 pub const SMUGGLED: &str = "GET /count?smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -48,7 +48,7 @@ pub const NO_COLON: &str = "nginx passes over a line without a colon, and others
 pub const RETURN: &str = "a return that no line feed follows is no white space (RFC 9112, 2.2)";
 
 pub fn row(name: &'static str, bytes: impl AsRef<[u8]>, statuses: &'static [u16], then: Then, seen: u64) -> Row {
-    Row { name, bytes: bytes.as_ref().to_vec(), statuses, then, seen, source: "", why: "" }
+    Row { name, bytes: bytes.as_ref().to_vec(), statuses, then, seen, source: "", is_unread: false, why: "" }
 }
 
 /// The bytes of a text of which each character is one.
@@ -98,6 +98,11 @@ impl Row {
     /// It is answered otherwise.
     pub fn gets(self, statuses: &'static [u16], then: Then, seen: u64) -> Self {
         Self { statuses, then, seen, ..self }
+    }
+
+    /// Nobody reads its body.
+    pub fn unread(self) -> Self {
+        Self { is_unread: true, ..self }
     }
 
     /// The same in HTTP/1.0.

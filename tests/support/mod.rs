@@ -13,6 +13,7 @@ pub mod hpack;
 pub mod http2;
 pub mod load;
 pub mod neighbours;
+pub mod ports;
 pub mod pty;
 pub mod redis;
 pub mod run;
@@ -27,6 +28,7 @@ pub use client::{Connection, Response, get, request};
 pub use control::Runtime;
 pub use load::{under_load, under_load_of};
 pub use neighbours::Neighbours;
+pub use ports::free_port;
 pub use run::{Finished, run};
 pub use server::{Server, command, message};
 

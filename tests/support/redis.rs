@@ -1,9 +1,8 @@
 //! A server of Redis for a test.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
-use super::eventually;
+use super::{eventually, free_port};
 
 /// A server with a password, which ends with this.
 pub struct RedisServer {
@@ -18,7 +17,7 @@ impl RedisServer {
     /// Starts one. It keeps its data when it is started again, as far as the machine stays up.
     pub fn start(password: &str) -> std::io::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port();
         let child = spawn(port, password, folder.path())?;
         let server = Self { child, port, password: password.to_owned(), folder };
         server.comes_up();

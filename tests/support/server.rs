@@ -418,6 +418,12 @@ pub fn cpu_ticks(pid: u32) -> u64 {
     fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
+/// The state of a process (proc_pid_stat(5): `T` is stopped, `Z` has ended), or none when there is no such process.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Sets the soft limit on a process's descriptors: they are numbered below it.
 #[track_caller]
 pub fn limit_descriptors(pid: u32, soft: usize) {
