@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::error::StoreError;
 use crate::operation::Reply;
+use crate::room::AnswerRoom;
 
 const WAITS: u8 = 0;
 const BEGUN: u8 = 1;
@@ -20,13 +21,13 @@ pub(crate) type Answered = Result<Reply, StoreError>;
 /// The side that answers. Dropped without an answer, it says that the answerer is gone.
 pub(crate) struct Asked {
     state: Arc<AtomicU8>,
-    answer: oneshot::Sender<Answered>,
+    answer: oneshot::Sender<(Answered, Option<AnswerRoom>)>,
 }
 
 /// The side that waits. Dropped, it gives the question up.
 pub(crate) struct Wait {
     state: Arc<AtomicU8>,
-    answer: oneshot::Receiver<Answered>,
+    answer: oneshot::Receiver<(Answered, Option<AnswerRoom>)>,
     changes: bool,
 }
 
@@ -45,8 +46,13 @@ impl Asked {
 
     /// Answers.
     pub(crate) fn tell(self, told: Answered) {
+        self.tell_with(told, None);
+    }
+
+    /// Answers with what has this room until it is taken.
+    pub(crate) fn tell_with(self, told: Answered, room: Option<AnswerRoom>) {
         // Nobody may wait any more.
-        let _ = self.answer.send(told);
+        let _ = self.answer.send((told, room));
     }
 }
 
@@ -54,7 +60,7 @@ impl Wait {
     /// The answer, if it comes in time. Needs a tokio runtime with time.
     pub(crate) async fn told(mut self, patience: Duration) -> Answered {
         match tokio::time::timeout(patience, &mut self.answer).await {
-            Ok(Ok(told)) => told,
+            Ok(Ok((told, _room))) => told,
             Ok(Err(_)) => {
                 Err(if self.give_up() || !self.changes { StoreError::Unavailable } else { StoreError::Unknown })
             }

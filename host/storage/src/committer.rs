@@ -2,7 +2,6 @@
 //! for the disk, and answers when the disk has it. It also removes what has expired, and opens the file again after an error.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use crate::engine::{BATCH, Engine, META, TransactionError};
 use crate::error::StoreError;
 use crate::operation::{Operation, StoreQuota, StoreUsage};
 use crate::read::{StorePlace, usage};
+use crate::room::{QuestionRoom, Unanswered};
 use crate::write::Writing;
 
 /// On a full disk, guests can have as many fail as they like.
@@ -44,9 +44,7 @@ pub(crate) struct Granted {
     pub(crate) name: String,
     pub(crate) number: u32,
     pub(crate) quota: StoreQuota,
-    /// Operations that are not answered yet, and their bytes. Who asks adds, the committer takes away.
-    pub(crate) waiting: AtomicUsize,
-    pub(crate) waiting_bytes: AtomicUsize,
+    pub(crate) unanswered: Arc<Unanswered>,
     /// What it holds, as of the last transaction: for those who must not wait for the disk.
     usage: Mutex<StoreUsage>,
 }
@@ -68,25 +66,18 @@ impl Granted {
 /// The stores that may be asked, by name. The committer writes it, everybody reads it.
 pub(crate) type GrantedStores = RwLock<HashMap<String, Arc<Granted>>>;
 
-/// An operation that changes something, counted in `Granted::waiting` and `SharedStores::waiting_bytes` until it is answered.
+/// An operation that changes something.
 pub(crate) struct Queued {
     pub(crate) store: Arc<Granted>,
     pub(crate) operation: Operation,
-    pub(crate) bytes: usize,
     pub(crate) asked: Asked,
+    pub(crate) room: QuestionRoom,
 }
 
 impl Queued {
-    /// Gives back the room that it has in the queue.
-    pub(crate) fn leave(&self, shared: &SharedStores) {
-        self.store.waiting.fetch_sub(1, Relaxed);
-        self.store.waiting_bytes.fetch_sub(self.bytes, Relaxed);
-        shared.waiting.fetch_sub(1, Relaxed);
-        shared.waiting_bytes.fetch_sub(self.bytes, Relaxed);
-    }
-
-    fn tell(self, shared: &SharedStores, answered: Answered) {
-        self.leave(shared);
+    fn tell(self, answered: Answered) {
+        // Whoever hears it may ask again at once.
+        drop(self.room);
         self.asked.tell(answered);
     }
 }
@@ -108,9 +99,7 @@ pub(crate) struct SharedStores {
     pub(crate) engine: Engine,
     pub(crate) clock: WallClock,
     pub(crate) grants: GrantedStores,
-    /// All operations that are not answered yet, and their bytes. Who asks adds, the committer takes away.
-    pub(crate) waiting: AtomicUsize,
-    pub(crate) waiting_bytes: AtomicUsize,
+    pub(crate) unanswered: Arc<Unanswered>,
 }
 
 impl SharedStores {
@@ -188,11 +177,11 @@ impl Committer {
         while let Some(order) = last.take() {
             match order {
                 Order::Operate(queued) if queued.asked.begin() => {
-                    bytes += queued.bytes;
+                    bytes += queued.operation.bytes();
                     batch.push(queued);
                 }
                 // Nobody waits for it.
-                Order::Operate(queued) => queued.tell(&self.shared, Err(StoreError::Busy)),
+                Order::Operate(queued) => queued.tell(Err(StoreError::Busy)),
                 other => {
                     self.commit(std::mem::take(&mut batch));
                     self.obey(other);
@@ -235,7 +224,7 @@ impl Committer {
             return;
         }
         if let Err(error) = self.is_usable() {
-            batch.into_iter().for_each(|queued| queued.tell(&self.shared, Err(error.clone())));
+            batch.into_iter().for_each(|queued| queued.tell(Err(error.clone())));
             return;
         }
         self.last_batch = batch.len();
@@ -263,7 +252,7 @@ impl Committer {
                 self.shared.hold(usage);
                 self.next_expiry = self.next_expiry.into_iter().chain(next).min();
                 for (queued, told) in batch.into_iter().zip(told_in_it) {
-                    queued.tell(&self.shared, told);
+                    queued.tell(told);
                 }
             }
             Err(trouble) => {
@@ -275,7 +264,7 @@ impl Committer {
                 // Those that were refused are told why.
                 let refusals = told_in_it.into_iter().map(Result::err).chain(std::iter::repeat(None));
                 for (queued, refusal) in batch.into_iter().zip(refusals) {
-                    queued.tell(&self.shared, refusal.map_or_else(|| Err(error.clone()), Err));
+                    queued.tell(refusal.map_or_else(|| Err(error.clone()), Err));
                 }
             }
         }
@@ -390,8 +379,7 @@ pub(crate) fn grant(shared: &SharedStores, stores: Vec<(String, StoreQuota)>) ->
             name: name.clone(),
             number: row.number,
             quota,
-            waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicUsize::new(0),
+            unanswered: Arc::default(),
             usage: Mutex::new(row.usage),
         };
         (name, Arc::new(granted))

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::thread::JoinHandle;
@@ -19,15 +18,12 @@ use crate::error::{OpenError, StoreError};
 use crate::file::StoreFile;
 use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota, StoreUsage};
 use crate::read::{answer, names};
+use crate::room::QuestionRoom;
 
 /// Operations that wait for the committer, of all stores, without those of the transaction that it is in.
 const QUEUE_MAX: usize = 1_024;
-/// Operations of one store that are not answered yet, so that it leaves room for others.
-const QUEUE_OF_STORE_MAX: usize = 256;
 /// Places in the queue for what is no operation, such as new grants.
 const RESERVED: usize = 16;
-/// Bytes of all operations that are not answered yet.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// How the stores of a process are kept.
 #[derive(Clone)]
@@ -138,13 +134,7 @@ impl Embedded {
         check_names(&stores)?;
         let file = engine.path().to_path_buf();
         let grants = RwLock::new(HashMap::new());
-        let shared = Arc::new(SharedStores {
-            engine,
-            clock,
-            grants,
-            waiting: AtomicUsize::new(0),
-            waiting_bytes: AtomicUsize::new(0),
-        });
+        let shared = Arc::new(SharedStores { engine, clock, grants, unanswered: Arc::default() });
         grant(&shared, stores).map_err(|error| match error {
             StoreError::Damaged { reason, .. } => OpenError::Damaged { file: file.clone(), reason },
             other => OpenError::Io { file: file.clone(), source: std::io::Error::other(other.to_string()) },
@@ -222,32 +212,11 @@ impl Embedded {
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
         let store = self.granted(store)?;
         operation.check(&store.quota)?;
-        let bytes = operation.bytes();
-        let (asked, wait) = ask(true);
         let OpenedStores { shared, orders } = self.opened()?;
-        let queued = Queued { store, operation, bytes, asked };
-        // Counted first, so that several threads do not take the same room; a refusal gives it back.
-        let of_store = queued.store.waiting.fetch_add(1, Relaxed);
-        let bytes_of_store = queued.store.waiting_bytes.fetch_add(bytes, Relaxed);
-        let of_all = shared.waiting.fetch_add(1, Relaxed);
-        let bytes_of_all = shared.waiting_bytes.fetch_add(bytes, Relaxed);
-        let fits = of_store < QUEUE_OF_STORE_MAX
-            && has_share(of_store, of_all, 1, QUEUE_MAX - RESERVED)
-            && has_share(bytes_of_store, bytes_of_all, bytes, QUEUE_BYTES_MAX);
-        if !fits {
-            queued.leave(shared);
-            return Err(StoreError::Busy);
-        }
-        orders.try_send(Order::Operate(queued)).map(|()| wait).map_err(|error| match error {
-            TrySendError::Full(order) => {
-                take_back(order, shared);
-                StoreError::Busy
-            }
-            TrySendError::Disconnected(order) => {
-                take_back(order, shared);
-                StoreError::Unavailable
-            }
-        })
+        let unanswered = (&store.unanswered, &shared.unanswered);
+        let room = QuestionRoom::take(unanswered, operation.bytes(), QUEUE_MAX - RESERVED)?;
+        let (asked, wait) = ask(true);
+        orders.try_send(Order::Operate(Queued { store, operation, asked, room })).map(|()| wait).map_err(not_taken)
     }
 
     /// Carries out an operation that changes something.
@@ -257,10 +226,7 @@ impl Embedded {
     }
 
     fn order(&self, order: Order) -> Result<(), StoreError> {
-        self.opened()?.orders.try_send(order).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Unavailable,
-        })
+        self.opened()?.orders.try_send(order).map_err(not_taken)
     }
 }
 
@@ -270,18 +236,13 @@ impl KeyValue for Embedded {
     }
 }
 
-/// An order that was not taken.
-fn take_back(order: Order, shared: &SharedStores) {
-    if let Order::Operate(queued) = order {
-        queued.leave(shared);
+/// An order that was not taken. (What is sent by value gives back its room.)
+#[expect(clippy::needless_pass_by_value, reason = "an adapter for `map_err`")]
+fn not_taken(error: TrySendError<Order>) -> StoreError {
+    match error {
+        TrySendError::Full(_) => StoreError::Busy,
+        TrySendError::Disconnected(_) => StoreError::Unavailable,
     }
-}
-
-/// Whether a store that has so much may have `more`: no more than half of what the others leave, so that small changes of others
-/// find room, whatever a store asks for.
-fn has_share(of_store: usize, of_all: usize, more: usize, max: usize) -> bool {
-    let others = of_all.saturating_sub(of_store);
-    of_store.saturating_add(more) <= max.saturating_sub(others) / 2
 }
 
 fn check_names(stores: &[(String, StoreQuota)]) -> Result<(), OpenError> {

@@ -21,6 +21,7 @@ mod read;
 mod record;
 mod redis;
 mod remote;
+mod room;
 mod serve;
 mod stores;
 mod write;

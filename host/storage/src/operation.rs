@@ -165,6 +165,17 @@ pub enum Reply {
     Swapped(bool),
 }
 
+impl Reply {
+    /// How many bytes of keys and values it has.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Values(values) => values.iter().flatten().map(|stored| stored.value.len()).sum(),
+            Self::Page(page) => page.keys.iter().map(String::len).sum(),
+            Self::Exists(_) | Self::Usage(_) | Self::Written | Self::Number(_) | Self::Swapped(_) => 0,
+        }
+    }
+}
+
 impl Operation {
     /// Whether it changes the store, so that it matters whether it was done when its answer is lost.
     pub fn changes(&self) -> bool {
@@ -185,6 +196,18 @@ impl Operation {
             Self::Write { edits } => edits.iter().map(of_edit).fold(0, usize::saturating_add),
             Self::Swap { edit, .. } => of_edit(edit),
         }
+    }
+
+    /// How many bytes of keys and values its answer may have.
+    pub(crate) fn answer_bytes_max(&self, quota: &StoreQuota) -> usize {
+        let most = match self {
+            Self::Get { keys } => keys.len().saturating_mul(quota.value_bytes_max.min(VALUE_BYTES_MAX)),
+            Self::List { limit, .. } => {
+                (*limit).min(PAGE_KEYS_MAX).saturating_mul(quota.key_bytes_max.min(KEY_BYTES_MAX))
+            }
+            _ => 0,
+        };
+        most.min(OPERATION_BYTES_MAX)
     }
 
     /// Whether it keeps to the bounds of all stores and to those of this one that concern single keys and values.

@@ -5,13 +5,11 @@
 mod command;
 mod connect;
 mod line;
-mod place;
 mod refusal;
 mod shared;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,15 +20,15 @@ use self::command::StoreKeys;
 use self::connect::ServerDoor;
 pub use self::line::RedisLine;
 use self::line::{ASKED_MAX, QueuedQuestion};
-use self::place::{GrantedStore, QuestionPlace};
-use self::shared::ServerShared;
+use self::shared::{GrantedStore, ServerShared};
 use crate::asked::{Answered, Wait, ask};
 use crate::backend::KeyValue;
 use crate::committer::WallClock;
 use crate::error::StoreError;
 use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota};
+use crate::room::{AnswersRoom, QuestionRoom};
 
-/// Questions that wait for a connection; more are refused.
+/// Questions that have no answer yet; more are refused.
 const QUEUE_MAX: usize = 1_024;
 /// Longest prefix of all keys in the server, in bytes.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -118,8 +116,8 @@ impl Redis {
         let door = ServerDoor::new(address, password, ca_pem.as_deref(), ASKED_MAX)
             .map_err(RedisOptionsError::Certificates)?;
         let (sender, questions) = mpsc::channel(QUEUE_MAX);
-        let waiting_bytes = Arc::default();
-        let shared = Arc::new(ServerShared { grants: RwLock::default(), waiting_bytes, prefix, patience, clock });
+        let (grants, unanswered, answers) = (RwLock::default(), Arc::default(), AnswersRoom::default());
+        let shared = Arc::new(ServerShared { grants, unanswered, answers, prefix, patience, clock });
         let redis = Self { shared: Arc::clone(&shared), questions: sender };
         redis.grant(stores)?;
         Ok((redis, RedisLine { door, shared, questions }))
@@ -135,7 +133,7 @@ impl Redis {
         }
         let granted = stores.into_iter().map(|(name, quota)| {
             let keys = StoreKeys::new(&self.shared.prefix, &name);
-            (name, Arc::new(GrantedStore { keys, quota, waiting: AtomicUsize::new(0) }))
+            (name, Arc::new(GrantedStore { keys, quota, unanswered: Arc::default() }))
         });
         *self.shared.grants.write().unwrap_or_else(PoisonError::into_inner) = granted.collect();
         Ok(())
@@ -150,9 +148,10 @@ impl Redis {
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
         let store = self.shared.granted(store)?;
         operation.check(&store.quota)?;
-        let place = QuestionPlace::take(store, &self.shared.waiting_bytes, operation.bytes())?;
+        let unanswered = (&store.unanswered, &self.shared.unanswered);
+        let room = QuestionRoom::take(unanswered, operation.bytes(), QUEUE_MAX)?;
         let (asked, wait) = ask(operation.changes());
-        self.questions.try_send(QueuedQuestion { place, operation, asked }).map_err(|error| match error {
+        self.questions.try_send(QueuedQuestion { store, operation, asked, room }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,
         })?;

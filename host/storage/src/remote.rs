@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -16,52 +15,54 @@ use crate::backend::KeyValue;
 use crate::codec::{Messages, put_question, reply};
 use crate::error::StoreError;
 use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota};
+use crate::room::{QuestionRoom, Unanswered};
 
-/// Questions of one process that may be with the other side at once; more wait on this side.
-pub(crate) const ASKED_MAX: usize = 128;
-/// Questions that wait on this side; more are refused.
-const QUEUE_MAX: usize = 256;
+/// Questions of one process that have no answer yet; more are refused.
+pub(crate) const ASKED_MAX: usize = 512;
+/// Stores of which it is known how many questions have no answer yet, before those without any are forgotten.
+const STORES_KNOWN: usize = 64;
 /// Questions are gathered into one write until it has so many bytes.
 const WRITE_BYTES: usize = 64 << 10;
-
-/// Bytes of questions that wait on this side.
-const QUEUE_BYTES_MAX: usize = 16 << 20;
 
 /// A question before it is sent.
 struct UnsentQuestion {
     store: String,
     operation: Operation,
+    asked: AskedFor,
+}
+
+/// A question that has no answer yet, and its room.
+struct AskedFor {
     asked: Asked,
-    _room: QuestionRoom,
-}
-
-/// The room of a question that waits.
-struct QuestionRoom {
-    all: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl QuestionRoom {
-    /// No more than half of what is free, so that small questions find room beside large ones.
-    fn take(all: &Arc<AtomicUsize>, bytes: usize) -> Result<Self, StoreError> {
-        let before = all.fetch_add(bytes, Relaxed);
-        let room = Self { all: Arc::clone(all), bytes };
-        if bytes <= QUEUE_BYTES_MAX.saturating_sub(before) / 2 { Ok(room) } else { Err(StoreError::Busy) }
-    }
-}
-
-impl Drop for QuestionRoom {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Relaxed);
-    }
+    room: QuestionRoom,
 }
 
 /// Stores that another process has. Clones ask over the same line.
 #[derive(Clone)]
 pub struct Remote {
     questions: mpsc::Sender<UnsentQuestion>,
-    waiting_bytes: Arc<AtomicUsize>,
+    unanswered: Arc<UnansweredByStore>,
     patience: Duration,
+}
+
+/// The questions that have no answer yet.
+#[derive(Default)]
+struct UnansweredByStore {
+    all: Arc<Unanswered>,
+    stores: Mutex<HashMap<String, Arc<Unanswered>>>,
+}
+
+impl UnansweredByStore {
+    fn of(&self, store: &str) -> Arc<Unanswered> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = stores.get(store) {
+            return Arc::clone(known);
+        }
+        if stores.len() >= STORES_KNOWN {
+            stores.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        Arc::clone(stores.entry(store.to_owned()).or_default())
+    }
 }
 
 /// What moves the messages of a [`Remote`].
@@ -72,8 +73,8 @@ pub struct RemoteLine {
 impl Remote {
     /// Waits so long for an answer. Nothing moves unless the line [runs](RemoteLine::run), in the same event loop or another.
     pub fn new(patience: Duration) -> (Self, RemoteLine) {
-        let (sender, questions) = mpsc::channel(QUEUE_MAX);
-        (Self { questions: sender, waiting_bytes: Arc::default(), patience }, RemoteLine { questions })
+        let (sender, questions) = mpsc::channel(ASKED_MAX);
+        (Self { questions: sender, unanswered: Arc::default(), patience }, RemoteLine { questions })
     }
 
     fn queue(&self, store: &str, operation: Operation) -> Result<Wait, StoreError> {
@@ -82,9 +83,10 @@ impl Remote {
         if store.len() > NAME_BYTES_MAX {
             return Err(StoreError::NoSuchStore { name: store.to_owned() });
         }
-        let room = QuestionRoom::take(&self.waiting_bytes, operation.bytes())?;
+        let unanswered = (&self.unanswered.of(store), &self.unanswered.all);
+        let room = QuestionRoom::take(unanswered, operation.bytes(), ASKED_MAX)?;
         let (asked, wait) = ask(operation.changes());
-        let unsent = UnsentQuestion { store: store.to_owned(), operation, asked, _room: room };
+        let unsent = UnsentQuestion { store: store.to_owned(), operation, asked: AskedFor { asked, room } };
         self.questions.try_send(unsent).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,
@@ -112,7 +114,7 @@ impl RemoteLine {
         let (mut asked, mut number) = (HashMap::new(), 0_u64);
         let (mut bytes, mut written) = (Vec::new(), 0);
         loop {
-            while asked.len() < ASKED_MAX && bytes.len() < WRITE_BYTES {
+            while bytes.len() < WRITE_BYTES {
                 let Ok(unsent) = self.questions.try_recv() else { break };
                 put(&mut bytes, &mut asked, &mut number, unsent);
             }
@@ -130,10 +132,11 @@ impl RemoteLine {
                     let Some(message) = message? else { return Ok(()) };
                     let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it is no reply of a store");
                     let (number, told) = reply(message).ok_or_else(invalid)?;
-                    let waiting: Asked = asked.remove(&number).ok_or_else(invalid)?;
-                    waiting.tell(told);
+                    let AskedFor { asked, room } = asked.remove(&number).ok_or_else(invalid)?;
+                    drop(room);
+                    asked.tell(told);
                 }
-                unsent = self.questions.recv(), if asked.len() < ASKED_MAX && bytes.is_empty() => {
+                unsent = self.questions.recv(), if bytes.is_empty() => {
                     let Some(unsent) = unsent else { return Ok(()) };
                     put(&mut bytes, &mut asked, &mut number, unsent);
                 }
@@ -143,8 +146,8 @@ impl RemoteLine {
 }
 
 /// Writes a question, unless it was given up.
-fn put(bytes: &mut Vec<u8>, asked: &mut HashMap<u64, Asked>, number: &mut u64, unsent: UnsentQuestion) {
-    if unsent.asked.begin() {
+fn put(bytes: &mut Vec<u8>, asked: &mut HashMap<u64, AskedFor>, number: &mut u64, unsent: UnsentQuestion) {
+    if unsent.asked.asked.begin() {
         *number += 1;
         put_question(bytes, *number, &unsent.store, &unsent.operation);
         asked.insert(*number, unsent.asked);

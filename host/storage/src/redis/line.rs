@@ -15,12 +15,12 @@ use wasmhost_base::backoff::Backoff;
 
 use super::command::{Question, get_one, got_one, reply, swept, time, told_time};
 use super::connect::{ConnectionDriver, ServerDoor};
-use super::place::{GrantedStore, QuestionPlace};
 use super::refusal::refusal;
-use super::shared::ServerShared;
+use super::shared::{GrantedStore, ServerShared};
 use crate::asked::{Answered, Asked};
 use crate::error::StoreError;
 use crate::operation::{Operation, Reply};
+use crate::room::QuestionRoom;
 
 /// Questions of one connection that have no answer yet; more wait in the queue.
 pub(super) const ASKED_MAX: usize = 1_024;
@@ -34,9 +34,10 @@ const SWEEP_ROWS: usize = 1_000;
 
 /// A question before it is sent.
 pub(super) struct QueuedQuestion {
-    pub(super) place: QuestionPlace,
+    pub(super) store: Arc<GrantedStore>,
     pub(super) operation: Operation,
     pub(super) asked: Asked,
+    pub(super) room: QuestionRoom,
 }
 
 /// The connection of a [`Redis`](super::Redis), and what is on its way.
@@ -165,18 +166,21 @@ async fn meanwhile<T>(
 
 /// Asks one question, unless it was given up, and tells the answer.
 async fn ask(mut connection: MultiplexedConnection, shared: Arc<ServerShared>, queued: QueuedQuestion) -> QuestionFate {
-    let QueuedQuestion { place, operation, asked } = queued;
+    let QueuedQuestion { store, operation, asked, room } = queued;
+    let answer_room = shared.answers.take(&operation, &store.quota).await;
     if !asked.begin() {
         return QuestionFate::Nothing;
     }
-    let answering = perform(&mut connection, &shared, place.store(), &operation);
+    let answering = perform(&mut connection, &shared, &store, &operation);
     let Ok(answer) = tokio::time::timeout(shared.patience, answering).await else {
         // Whoever asked hears it from its own clock, or when this question is dropped.
         return QuestionFate::Ends(TOO_SLOW);
     };
     match answer {
         Ok(told) => {
-            asked.tell(told);
+            drop(room);
+            let answer_room = answer_room.and_then(|room| room.shrink(&told));
+            asked.tell_with(told, answer_room);
             QuestionFate::Answered
         }
         Err(error) => {

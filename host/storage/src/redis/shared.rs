@@ -1,18 +1,28 @@
 //! What the handles of a server of stores and its line have in common: what is granted, and how long an answer is waited for.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::place::GrantedStore;
+use super::command::StoreKeys;
 use crate::committer::WallClock;
 use crate::error::StoreError;
+use crate::operation::StoreQuota;
+use crate::room::{AnswersRoom, Unanswered};
+
+/// A store that may be asked.
+#[derive(Debug)]
+pub(super) struct GrantedStore {
+    pub(super) keys: StoreKeys,
+    pub(super) quota: StoreQuota,
+    pub(super) unanswered: Arc<Unanswered>,
+}
 
 /// What the handles and the line have in common.
 pub(super) struct ServerShared {
     pub(super) grants: RwLock<HashMap<String, Arc<GrantedStore>>>,
-    pub(super) waiting_bytes: Arc<AtomicUsize>,
+    pub(super) unanswered: Arc<Unanswered>,
+    pub(super) answers: AnswersRoom,
     pub(super) prefix: String,
     pub(super) patience: Duration,
     pub(super) clock: Option<WallClock>,
