@@ -135,16 +135,16 @@ impl Caller {
             return Err(StoreError::Busy);
         };
         let began = Instant::now();
-        let cpu = OWNER_CPU.saturating_add(
-            OWNER_CPU_PER_KIB.saturating_mul(u32::try_from(operation.bytes() >> 10).unwrap_or(u32::MAX)),
-        );
+        let asked_bytes = operation.bytes();
         let told = within(Some(&self.worker), self.granted.stores.perform(&self.granted.store, operation)).await;
         if let Some(counters) = counters {
             counters.waited(began.elapsed());
         }
         drop(place);
+        let bytes = asked_bytes.saturating_add(told.as_ref().map_or(0, Reply::bytes));
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
         // A request over its limit is ended by the next tick.
-        self.meter.charge(self.request, cpu);
+        self.meter.charge(self.request, OWNER_CPU.saturating_add(OWNER_CPU_PER_KIB.saturating_mul(kib)));
         told
     }
 }
