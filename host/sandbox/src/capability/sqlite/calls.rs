@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Resource, ResourceTable};
 
@@ -92,6 +93,7 @@ pub(super) fn connection<S: Holds<SqliteDatabases>>(
 /// A guest that has a statement done: what a call needs of its instance, from which nothing is borrowed while it waits.
 pub(super) struct SqliteCaller {
     connection: Arc<DatabaseConnection>,
+    turn: Arc<Mutex<()>>,
     bounds: Arc<AppBounds>,
     meter: Arc<Meter>,
     /// The request for which it asks.
@@ -106,9 +108,11 @@ impl SqliteCaller {
         handle: &Resource<SqliteConnection>,
     ) -> wasmtime::Result<Self> {
         let connection = connection(store, handle)?;
+        let turn = Arc::clone(store.data_mut().held().turn());
         let Surroundings { bounds, meter, worker } = store.data().surroundings();
         let request = meter.whose().1;
-        Ok(Self { connection, bounds: Arc::clone(bounds), meter: Arc::clone(meter), request, worker: worker.clone() })
+        let (bounds, meter, worker) = (Arc::clone(bounds), Arc::clone(meter), worker.clone());
+        Ok(Self { connection, turn, bounds, meter, request, worker })
     }
 
     /// `connection.execute`. A guest that is ended while it waits has its statement ended, too.
@@ -122,11 +126,7 @@ impl SqliteCaller {
         let began = Instant::now();
         let account = self.bounds.account(SharedBound::StoreCalls);
         let answer = match account.take(1) {
-            Some(_place) => {
-                let cpu = self.meter.cpu_left().min(STATEMENT_CPU_MAX);
-                let parameters = parameters.into_iter().map(Into::into).collect();
-                within(Some(&self.worker), self.connection.execute(sql, parameters, cpu)).await
-            }
+            Some(_place) => self.answer_in_turn(sql, parameters).await,
             None => {
                 account.note_shortage();
                 DatabaseAnswer { cpu: Duration::ZERO, outcome: Err(DatabaseError::Busy), is_rolled_back: false }
@@ -138,6 +138,15 @@ impl SqliteCaller {
         if let Err(error @ (DatabaseError::Damaged { .. } | DatabaseError::Io { .. })) = &answer.outcome {
             tracing::debug!(app = self.meter.app(), database = self.connection.database(), %error, "a database failed");
         }
+        answer
+    }
+
+    /// With what the statements before it have left of the request's CPU time.
+    async fn answer_in_turn(&self, sql: String, parameters: Vec<SqliteValue>) -> DatabaseAnswer {
+        let _turn = self.turn.lock().await;
+        let cpu = self.meter.cpu_left().min(STATEMENT_CPU_MAX);
+        let parameters = parameters.into_iter().map(Into::into).collect();
+        let answer = within(Some(&self.worker), self.connection.execute(sql, parameters, cpu)).await;
         // A request over its limit is ended by the next tick.
         self.meter.charge(self.request, answer.cpu.saturating_add(MESSAGES_CPU));
         answer

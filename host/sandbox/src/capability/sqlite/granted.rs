@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use wasmhost_config::DatabaseGrant;
 use wasmhost_sqlite::{CONNECTIONS_OF_INSTANCE_MAX, DatabaseConnection, Databases};
 
@@ -28,6 +29,9 @@ pub(crate) struct InstanceDatabases {
     app: Option<Arc<AppDatabases>>,
     /// Connections that it has open.
     connections: usize,
+    /// Statements of an instance are done one after another, so that each may use what the ones before it have left of the CPU
+    /// time of the request.
+    turn: Arc<Mutex<()>>,
 }
 
 /// Why a guest gets no connection.
@@ -40,7 +44,7 @@ pub(super) enum Unopened {
 
 impl InstanceDatabases {
     pub(super) fn new(app: Option<Arc<AppDatabases>>) -> Self {
-        Self { app, connections: 0 }
+        Self { app, connections: 0, turn: Arc::default() }
     }
 
     /// Connects to the database that the guest calls so.
@@ -52,6 +56,11 @@ impl InstanceDatabases {
         }
         self.connections += 1;
         Ok(Arc::new(app.databases.connect(database)))
+    }
+
+    /// Whose turn it is.
+    pub(super) fn turn(&self) -> &Arc<Mutex<()>> {
+        &self.turn
     }
 
     /// The guest has dropped one.
