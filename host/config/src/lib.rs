@@ -279,6 +279,11 @@ pub struct App {
 }
 
 impl App {
+    /// Whether its guest may make outgoing requests, to hosts or to other apps.
+    pub fn calls_others(&self) -> bool {
+        !self.grants.allow_hosts.is_empty() || !self.services.is_empty()
+    }
+
     /// What a process knows of an app that it does not serve itself: which requests it gets, of which group it is, and how
     /// long its requests may take.
     #[must_use]

@@ -39,12 +39,16 @@ impl Exchange {
     /// Says to the guest, in the head of the request, in which trace it runs.
     pub(super) fn tell_trace(&self, parts: &mut http::request::Parts, scheme: &Scheme, authority: &Authority) {
         if let Some(trace) = self.trace() {
-            if trace.sampled().is_some() {
+            let is_sampled = trace.sampled().is_some();
+            if is_sampled {
                 trace.note("url.scheme", scheme.as_str());
                 trace.note("server.address", authority.host());
             }
             trace.tell_guest(&mut parts.headers);
-            parts.extensions.insert(Arc::clone(trace));
+            // For its outgoing requests.
+            if is_sampled || self.pool.app().calls_others() {
+                parts.extensions.insert(Arc::clone(trace));
+            }
         }
     }
 
