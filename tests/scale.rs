@@ -41,7 +41,8 @@ fn no_request_on_new_or_kept_connections_fails_while_the_number_of_workers_chang
         let runtime = Runtime::new()?;
         let server = host(&runtime, "hello.wasm", &["--worker-kind", kind, "--workers", "2", "--workers-max", "4"]);
         let answered = under_load(server.address, || {
-            for workers in [4, 1, 3, 2] {
+            // A hundred times.
+            for workers in [4, 1, 3, 2].repeat(25) {
                 let before = present(&server).len();
                 let scaled = runtime.ask(&["scale", &workers.to_string(), "--json"]);
                 assert_eq!(scaled.code, Some(0), "{kind}: {}", scaled.stderr);
