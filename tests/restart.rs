@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::{
     Connection, Finished, Runtime, Server, TestResult, command, eventually, get, guest, message, under_load,
 };
@@ -54,6 +55,36 @@ fn no_request_on_new_or_kept_connections_fails_while_workers_are_replaced() -> T
         );
     }
     Ok(())
+}
+
+/// The primary holds requests for a group while none of its workers can take them.
+#[test]
+fn requests_for_a_groups_only_worker_wait_while_it_is_replaced() -> TestResult {
+    let runtime = Runtime::new()?;
+    let folder = Folder::new(&format!(
+        "worker-kind = \"process\"\n{}",
+        app("slow", "faults.wasm", "*", "group = \"apart\"")
+    ))?;
+    let server = Server::spawn(runtime.of_host(folder.command(&["--workers", "1"])));
+    assert_eq!(ask_until_loaded(server.address, "test", "/hello").status, 200);
+    let status = server.status();
+    let workers = status["workers"].as_array().ok_or("workers")?;
+    let apart = workers.iter().find(|worker| worker["group"] == "apart").ok_or("a worker of the group")?;
+    let mut long = Connection::open(server.address);
+    long.send("GET /sleep?ms=4000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("it sleeps", || server.sum("in_flight") > 0);
+    std::thread::scope(|scope| -> TestResult {
+        let restart = scope.spawn(|| restart(&runtime, &["--worker", &apart["worker"].to_string()]));
+        server.wait_for_record("it leaves", |record| message(record) == "disconnect");
+        let began = Instant::now();
+        let waited = get(server.address, "/hello");
+        assert_eq!((waited.status, waited.text()), (200, "Hello, World!".to_owned()));
+        assert!(began.elapsed() > Duration::from_secs(1), "it was to wait: {:?}", began.elapsed());
+        assert_eq!(long.response().text(), "slept");
+        let restarted = restart.join().map_err(|_| "the command")?;
+        assert_eq!(restarted.code, Some(0), "{}", restarted.stderr);
+        Ok(())
+    })
 }
 
 #[test]

@@ -105,7 +105,9 @@ impl<B: Backend> Primary<B> {
             inbox::Connection { socket: Accepted::Unix(socket), peer: Peer::Front, listener: None, permit };
         self.with_held(division, |primary, held| {
             let now = Instant::now();
-            let until = now + HELD_FOR_MAX;
+            // A worker that is being replaced has as long to finish its requests, and there may be no other.
+            let is_replaced = primary.divisions[division].places.iter().any(|place| primary.places[*place].leaves);
+            let until = now + HELD_FOR_MAX + if is_replaced { primary.config.drain_timeout } else { Duration::ZERO };
             held.take_in(connection.into(), (now, until), |incoming| primary.dispatch_in(division, incoming));
         });
     }

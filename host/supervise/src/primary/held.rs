@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Connections that are held at once; further ones are closed, and their requests get 503.
-const HELD_MAX: usize = 64;
-/// For how long one of a client's request is held; then it is closed.
+const HELD_MAX: usize = 512;
+/// For how long one of a client's request is held, beside the time that a worker has that is being replaced; then it is closed.
 pub(super) const HELD_FOR_MAX: Duration = Duration::from_secs(1);
 /// How often it is looked whether a worker can take them.
 const AGAIN: Duration = Duration::from_millis(2);
