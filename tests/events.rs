@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
-use crate::support::apps::{Folder, app, ask_until_loaded};
+use crate::support::apps::{Folder, app, ask_until_loaded, reload};
 use crate::support::server::signal;
 use crate::support::{Runtime, Server, TestResult, eventually, get, run};
 
@@ -114,6 +114,21 @@ fn a_command_follows_events_and_ends_with_the_host() -> TestResult {
     let mut told = String::new();
     following.0.stderr.take().ok_or("its errors")?.read_to_string(&mut told)?;
     assert!(told.contains("error: ") && told.contains("hint: "), "{told}");
+    Ok(())
+}
+
+#[test]
+fn an_app_that_is_taken_out_of_the_file_is_told_as_removed() -> TestResult {
+    let one = app("one", "hello.wasm", "one.test/*", "");
+    let folder = Folder::new(&(one.clone() + &app("other", "hello.wasm", "other.test/*", "")))?;
+    let server = folder.serve(&[]);
+    assert_eq!(ask_until_loaded(server.address, "other.test", "/").status, 200);
+    folder.write(&one)?;
+    reload(&server);
+    let all = events(&server);
+    let removed: Vec<_> = of_kind(&all, "app").into_iter().filter(|event| event["state"] == "removed").collect();
+    assert_eq!(removed.len(), 1, "{all:?}");
+    assert_eq!((&removed[0]["app"], &removed[0]["revision"]), (&"other".into(), &1.into()));
     Ok(())
 }
 

@@ -61,10 +61,8 @@ fn no_request_on_new_or_kept_connections_fails_while_workers_are_replaced() -> T
 #[test]
 fn requests_for_a_groups_only_worker_wait_while_it_is_replaced() -> TestResult {
     let runtime = Runtime::new()?;
-    let folder = Folder::new(&format!(
-        "worker-kind = \"process\"\n{}",
-        app("slow", "faults.wasm", "*", "group = \"apart\"")
-    ))?;
+    let folder =
+        Folder::new(&format!("worker-kind = \"process\"\n{}", app("slow", "faults.wasm", "*", "group = \"apart\"")))?;
     let server = Server::spawn(runtime.of_host(folder.command(&["--workers", "1"])));
     assert_eq!(ask_until_loaded(server.address, "test", "/hello").status, 200);
     let status = server.status();

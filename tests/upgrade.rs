@@ -345,6 +345,12 @@ fn a_command_that_is_killed_leaves_one_host() -> TestResult {
         host.is_alone(pid);
         Ok(())
     })?;
+    let events = host.runtime.ask(&["events", "--json"]).stdout;
+    let events = events.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let of_it: Vec<Value> = events.filter(|event: &Value| event["event"] == "upgrade").collect();
+    let states: Vec<&str> = of_it.iter().filter_map(|event| event["state"].as_str()).collect();
+    assert_eq!(states, ["begun", "failed"], "{of_it:?}");
+    assert!(of_it[1]["reason"].as_str().is_some_and(|reason| reason.contains("the command has ended")), "{of_it:?}");
     host.upgraded(&[]);
     Ok(())
 }
@@ -549,6 +555,9 @@ fn a_new_host_that_reloads_while_it_waits_begins_no_schedule_before_it_serves() 
         let upgraded = upgrade.join().map_err(|_| "the command")?;
         assert_eq!(upgraded.code, Some(0), "{}", upgraded.stderr);
         eventually("it is run again", || told("schedule begins") > before);
+        // Times that passed between the two are of the new one: the last is run, and the others are counted.
+        let left_out = host.server.wait_for_record("what was missed", |record| message(record) == "schedule left out");
+        assert!(left_out["reason"] == "missed" && left_out["times"].as_u64() >= Some(2), "{left_out}");
         Ok(())
     })
 }

@@ -13,7 +13,7 @@ pub(crate) use self::server::Control;
 pub(crate) use self::socket::{bind, bind_beside, is_own};
 use crate::profile::{ProfileReply, ProfileWish};
 use crate::schedules::LastRun;
-use crate::upgrade::{Departure, UpgradeOffer};
+use crate::upgrade::{Departure, LeftSchedules, UpgradeOffer};
 
 /// What a command asks of the primary.
 pub(crate) enum ControlOrder {
@@ -40,13 +40,13 @@ pub(crate) enum ControlOrder {
     LogLevel { level: LevelFilter, ended: oneshot::Sender<LevelFilter> },
     /// To say what an upgrade begins with, or why there is none.
     Upgrade(oneshot::Sender<Result<UpgradeOffer, String>>),
-    /// To begin with nothing that the new host would do, too, which is ready; the other end hears whether it may serve: it cannot
-    /// load these apps.
-    Yield { failed: Vec<(String, String)>, agrees: oneshot::Sender<Result<(), String>> },
+    /// To begin with nothing that the new host would do, too, which is ready; the other end hears whether it may serve, and then what
+    /// is left of schedules: it cannot load these apps.
+    Yield { failed: Vec<(String, String)>, agrees: oneshot::Sender<Result<LeftSchedules, String>> },
     /// To leave to the new host what it has taken, and to end when the requests are finished.
     Leave(Departure),
-    /// To go on with what rests for an upgrade: it has failed.
-    UpgradeFailed,
+    /// To go on with what rests for an upgrade: it has failed, for this reason.
+    UpgradeFailed(String),
     /// To run this schedule of this app; the other end hears how that ended, or why it was not begun.
     RunSchedule { app: String, schedule: String, ended: oneshot::Sender<Result<LastRun, String>> },
 }

@@ -86,7 +86,7 @@ pub(crate) enum HostEvent {
         #[serde(skip)]
         trace: Option<String>,
     },
-    /// An app is loaded, or could not be. `revision`: the number of the revision that is served.
+    /// An app is loaded, could not be, or is `removed`. `revision`: the number of the revision that is served.
     App {
         app: String,
         state: &'static str,
@@ -107,6 +107,15 @@ pub(crate) enum HostEvent {
     Promote { app: String, revision: u64 },
     /// A reload is `begun`, `done`, or `failed`, whole or in part.
     Reload { state: &'static str },
+    /// An upgrade of the program is `begun`, or has `failed` (for this reason); or the host `leaves` to the new program, which is the
+    /// process of this number.
+    Upgrade {
+        state: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        process: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// The log shows this from now on: its lowest level, and whether it has a line for each request.
     Log { level: &'static str, access_log: bool },
     /// A certificate is served from now on. `not_after`: its end, in seconds since 1970.

@@ -391,7 +391,10 @@ impl HostStatus {
 
     /// An app is gone.
     pub(crate) fn hide(&self, app: AppId) {
-        self.state().apps.remove(&app);
+        let removed = self.state().apps.remove(&app);
+        if let Some(AppRow { name, revision, .. }) = removed {
+            self.events.note(&HostEvent::App { app: name, state: "removed", revision, error: None });
+        }
     }
 }
 

@@ -534,8 +534,7 @@ impl<B: Backend> Primary<B> {
                     // As above.
                     let _ = begun.send(self.promote(&app, ended));
                 }
-                // What rested for it is resumed where the loop begins.
-                Heard::Command(ControlOrder::UpgradeFailed) => {}
+                Heard::Command(ControlOrder::UpgradeFailed(reason)) => self.on_upgrade_failed(reason),
                 Heard::SpawnerLost(lost) => self.on_spawner_lost(lost, draining)?,
                 Heard::Done(done) => self.on_done(done),
                 Heard::Read(reading) => {

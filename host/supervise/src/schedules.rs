@@ -88,7 +88,7 @@ pub(crate) struct Schedules {
 
 impl Schedules {
     /// The apps are these now. What runs goes on, and a schedule that is the same keeps its next time. `dealt_with`: up to when
-    /// the times of a schedule of this app were dealt with before the host started, where that is known. `chance` is between
+    /// the times of a schedule of this app were dealt with before the host started, where what passed since then is to be run. `chance` is between
     /// 0 and 1.
     pub(crate) fn follow<'a>(
         &mut self,
@@ -230,6 +230,12 @@ impl Schedules {
             .take_while(|((id, _), _)| *id == app)
             .map(|(_, job)| job.row())
             .collect()
+    }
+
+    /// Of schedules with a time that is due and has no run yet: up to when their times are dealt with.
+    pub(crate) fn put_off(&self, now: SystemTime) -> impl Iterator<Item = (AppId, &str, SystemTime)> {
+        let all = self.jobs.iter().filter(move |(_, job)| job.is_put_off(now));
+        all.map(|((app, name), job)| (*app, &**name, job.done_with()))
     }
 
     /// Of schedules that catch up: up to when their times are dealt with.

@@ -11,6 +11,7 @@ mod started;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
@@ -61,7 +62,8 @@ pub(crate) struct HostSocket {
 pub(crate) enum ToSuccessor {
     /// A socket, which comes beside; with the file that binding has made.
     Socket(SocketUse, Option<SocketFile>),
-    /// Those were all sockets. What an operator has changed since the old host began comes with it.
+    /// Those were all sockets. What an operator has changed since the old host began comes with it. Before [`Self::Go`] it comes once
+    /// more, with the schedules. (Hosts of versions that know nothing of that pass over it.)
     AllSockets(SteeredState),
     /// The new host serves from now on. The old one has let go of all that only one host may have.
     Go,
@@ -83,6 +85,30 @@ pub(crate) struct SteeredState {
     /// What its settings say of the log, and what the log shows; none: the old host is of a version that tells nothing of it.
     #[serde(default)]
     pub(crate) log: Option<(LogNow, LogNow)>,
+    /// What the old host has not dealt with of its schedules, once it begins no run any more.
+    #[serde(default)]
+    pub(crate) schedules: Option<LeftSchedules>,
+}
+
+/// What a host that leaves has not dealt with of its schedules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftSchedules {
+    /// Since then it begins no run.
+    pub(crate) since: SystemTime,
+    /// Apps and schedules of which a time was due before that and has no run yet: up to when each was dealt with. At most
+    /// [`LEFT_SCHEDULES_MAX`].
+    pub(crate) put_off: Vec<(String, String, SystemTime)>,
+}
+
+/// Those that fit into a message.
+pub(crate) const LEFT_SCHEDULES_MAX: usize = 50;
+
+impl LeftSchedules {
+    /// Up to when the times of a schedule were dealt with.
+    pub(crate) fn of(&self, app: &str, schedule: &str) -> SystemTime {
+        let put_off = self.put_off.iter().find(|(of, name, _)| of == app && name == schedule);
+        put_off.map_or(self.since, |(.., dealt_with)| *dealt_with)
+    }
 }
 
 /// What the new host says to the old one.

@@ -136,7 +136,6 @@ impl<B: Backend> Primary<B> {
             // Its other apps are served as the file has them.
             self.host_status.note_failed_reload();
         }
-        self.reload.held = number;
         self.watched_files.follow(&config);
         let wrong: BTreeSet<&str> = mistakes.iter().filter_map(|(app, _)| app.as_deref()).collect();
         let found = {
@@ -159,6 +158,8 @@ impl<B: Backend> Primary<B> {
             tracing::error!("reload: the addresses go on as they were: {error}");
             return;
         }
+        // From now on. What files the apps have changed is found again otherwise, when the file is read the next time.
+        self.reload.held = number;
         self.change_listeners(&config, listeners, is_by_itself, acceptors);
         self.change_apps(found, &beyond, &touched.into_iter().collect());
         self.grant_kept();

@@ -2,11 +2,11 @@
 //! [`crate::schedules`] decides.
 
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use wasmhost_config::{AppId, ScheduleSettings};
+use wasmhost_config::{AppId, CatchUp, ScheduleSettings};
 use wasmhost_serve::worker::inbox::{Accepted, Connection, Permit};
 use wasmhost_serve::worker::{Peer, RunEnd, RunOutcome, ScheduledRequest};
 
@@ -16,6 +16,7 @@ use super::state::Primary;
 use crate::backend::Backend;
 use crate::schedules::{LastRun, Moment, Step};
 use crate::shutdown::Phase;
+use crate::upgrade::{LEFT_SCHEDULES_MAX, LeftSchedules};
 
 /// How long a host that stops waits to hear of runs whose workers have ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -28,8 +29,12 @@ impl<B: Backend> Primary<B> {
             return;
         }
         let apps = self.apps.book.iter().map(|(id, record)| (id, &**record.app()));
-        let Scheduling { schedules, file, .. } = &mut self.scheduling;
-        let dealt_with = |app: &str, schedule: &ScheduleSettings| file.as_ref()?.of(app, &schedule.name);
+        let Scheduling { schedules, file, left, .. } = &mut self.scheduling;
+        let left = left.take();
+        let dealt_with = |app: &str, ScheduleSettings { name, catch_up, .. }: &ScheduleSettings| {
+            let kept = file.as_ref().filter(|_| *catch_up == CatchUp::Last).and_then(|file| file.of(app, name));
+            kept.or_else(|| left.as_ref().map(|left| left.of(app, name)))
+        };
         schedules.follow(apps, Moment::now(), dealt_with, fastrand::f64);
         let has_file = file.is_some();
         let catches_up = schedules.dealt_with().next().is_some();
@@ -107,9 +112,22 @@ impl<B: Backend> Primary<B> {
             self.on_run_ended(ended, true);
         }
         self.keep_schedules();
+        if self.upgrades.has_left() {
+            // The new host makes them.
+            return;
+        }
         for step in self.scheduling.schedules.give_up_waiting() {
             self.take_step(step);
         }
+    }
+
+    /// What this host has not dealt with of its schedules, for another that takes over.
+    pub(super) fn left_schedules(&self) -> LeftSchedules {
+        let since = SystemTime::now();
+        let name = |id: AppId| self.apps.book.get(id).map(|record| record.app().name.clone());
+        let put_off = self.scheduling.schedules.put_off(since);
+        let put_off = put_off.filter_map(|(id, schedule, time)| Some((name(id)?, schedule.to_owned(), time)));
+        LeftSchedules { since, put_off: put_off.take(LEFT_SCHEDULES_MAX).collect() }
     }
 
     fn take_step(&mut self, step: Step) {

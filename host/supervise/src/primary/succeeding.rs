@@ -41,7 +41,8 @@ impl<B: Backend> Primary<B> {
                 return Ok(false);
             }
             Some(ToSuccessor::End) => return Err(PredecessorError::GoesOn.into()),
-            Some(ToSuccessor::Socket(..) | ToSuccessor::AllSockets(_)) => {}
+            Some(ToSuccessor::AllSockets(SteeredState { schedules, .. })) => self.scheduling.left = schedules,
+            Some(ToSuccessor::Socket(..)) => {}
             None => {
                 *line = None;
                 succession.is_alone = true;
@@ -91,7 +92,7 @@ impl<B: Backend> Primary<B> {
     /// Takes on what an operator has changed of the old host. Where the file names another number of workers than before, that counts.
     pub(super) fn take_on_steered(&mut self) {
         let Some(succession) = &mut self.upgrades.succession else { return };
-        let SteeredState { is_withdrawn, workers, scaled, log } = std::mem::take(&mut succession.steered);
+        let SteeredState { is_withdrawn, workers, scaled, log, schedules: _ } = std::mem::take(&mut succession.steered);
         self.host_status.set_withdrawn(is_withdrawn);
         if let Some((named, shown)) = log {
             self.take_on_log(named, shown);

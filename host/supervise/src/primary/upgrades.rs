@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -21,6 +21,8 @@ use crate::upgrade::{HostSocket, LetGo, SocketUse, StartedWith};
 
 /// How long a host that has left waits for whoever asked to be told.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether an upgrade has ended.
+const ENDS_AGAIN: Duration = Duration::from_millis(1);
 
 /// What the primary knows of upgrades.
 pub(super) struct Upgrades {
@@ -171,8 +173,13 @@ impl Upgrades {
         self.acme = Some(task);
     }
 
-    /// Waits until whoever asked for the upgrade knows that it is done.
+    /// Waits until whoever asked for the upgrade knows that it is done, or until an upgrade that is under way has ended: the new
+    /// host hears that this one was told to stop. (If the line to it only ended, it would serve.)
     pub(super) async fn end(&mut self) {
+        let until = Instant::now() + TOLD_WITHIN;
+        while !self.has_left && self.underway.strong_count() > 0 && Instant::now() < until {
+            tokio::time::sleep(ENDS_AGAIN).await;
+        }
         if let Some(told) = self.told.take() {
             // (An end without a word is what is waited for.)
             let _ = tokio::time::timeout(TOLD_WITHIN, told).await;

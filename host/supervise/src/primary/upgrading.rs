@@ -20,9 +20,12 @@ use super::error::PrimaryError;
 use super::state::Primary;
 use super::upgrades::Resting;
 use crate::backend::Backend;
+use crate::events::{HostEvent, shortened};
 use crate::service_manager::ServiceManager;
 use crate::shutdown::{Request, Signals};
-use crate::upgrade::{Departure, DepartureEnd, HostSocket, LetGo, SocketUse, SteeredState, UpgradeOffer, with_signs};
+use crate::upgrade::{
+    Departure, DepartureEnd, HostSocket, LeftSchedules, LetGo, SocketUse, SteeredState, UpgradeOffer, with_signs,
+};
 
 /// Apps that a refusal names at most.
 const APPS_NAMED: usize = 8;
@@ -89,8 +92,17 @@ impl<B: Backend> Primary<B> {
 
     /// Says what an upgrade begins with.
     pub(super) fn offer(&mut self, acceptors: &Acceptors, offered: oneshot::Sender<Result<UpgradeOffer, String>>) {
+        let offer = self.offered(acceptors);
+        let is_begun = offer.is_ok();
         // Who asked may have left: then the offer goes, and nothing is under way.
-        let _ = offered.send(self.offered(acceptors));
+        if offered.send(offer).is_ok() && is_begun {
+            self.note(&HostEvent::Upgrade { state: "begun", process: None, reason: None });
+        }
+    }
+
+    /// The upgrade has failed. (What rested for it is resumed where the primary's loop begins.)
+    pub(super) fn on_upgrade_failed(&self, reason: String) {
+        self.note(&HostEvent::Upgrade { state: "failed", process: None, reason: Some(shortened(reason)) });
     }
 
     /// Why no other host can take the place of this one; none: one can.
@@ -160,11 +172,16 @@ impl<B: Backend> Primary<B> {
             Some((division.group.as_deref().map(str::to_owned), wanted))
         });
         let log = Some((self.reload.log, log::now()));
-        SteeredState { is_withdrawn: self.host_status.is_withdrawn(), workers, scaled: scaled.collect(), log }
+        let (is_withdrawn, scaled) = (self.host_status.is_withdrawn(), scaled.collect());
+        SteeredState { is_withdrawn, workers, scaled, log, schedules: None }
     }
 
     /// A new host is ready, which cannot load some apps. Whether it may serve; then this one rests with what both would do.
-    pub(super) fn yield_to(&mut self, failed: &[(String, String)], agrees: oneshot::Sender<Result<(), String>>) {
+    pub(super) fn yield_to(
+        &mut self,
+        failed: &[(String, String)],
+        agrees: oneshot::Sender<Result<LeftSchedules, String>>,
+    ) {
         let is_served = |name: &str| self.apps.book.named(name).is_some_and(|(_, record)| record.revision().is_some());
         let answer = match failed.iter().find(|(name, _)| is_served(name)) {
             Some((name, reason)) => Err(format!("the new program cannot load the app `{name}`: {reason}")),
@@ -175,7 +192,7 @@ impl<B: Backend> Primary<B> {
                 }
                 let schedules = self.scheduling.file.take();
                 self.upgrades.rests = Some(Resting { schedules, had_acme: acme.is_some() });
-                Ok(())
+                Ok(self.left_schedules())
             }
         };
         // Who asked may have ended; then this host does not rest for long.
@@ -207,6 +224,7 @@ impl<B: Backend> Primary<B> {
         self.files.leave(|file| files.contains(file));
         let deadline = self.stop_accepting("wasmhost upgrade");
         self.upgrades.has_left = true;
+        self.note(&HostEvent::Upgrade { state: "leaves", process: Some(pid), reason: None });
         acceptors.leave(&taken);
         match then {
             DepartureEnd::Waits(lets_go) => self.upgrades.lets_go = Some(lets_go),

@@ -87,7 +87,7 @@ impl ScheduleRuns {
             last: None,
         };
         // What was missed while the host did not run is due now.
-        job.plan(dealt_with.filter(|seen| job.catches_up() && *seen < now).unwrap_or(now), chance);
+        job.plan(dealt_with.filter(|seen| *seen < now).unwrap_or(now), chance);
         Some(job)
     }
 
@@ -182,6 +182,11 @@ impl ScheduleRuns {
     pub(super) fn give_up_waiting(&mut self) -> Option<SystemTime> {
         let catches_up = self.catches_up();
         self.waiting.take().filter(|_| !catches_up)
+    }
+
+    /// Whether a time is due that has no run yet: it was put off by chance, or waits.
+    pub(super) fn is_put_off(&self, now: SystemTime) -> bool {
+        self.waiting.is_some() || self.next.is_some_and(|(due, _)| due <= now)
     }
 
     /// Up to when no time is to be run any more. (Times are whole seconds.)

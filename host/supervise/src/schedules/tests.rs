@@ -240,12 +240,33 @@ fn what_was_missed_while_the_host_did_not_run_is_caught_up_once() {
     let dealt_with: Vec<_> = host.schedules.dealt_with().collect();
     assert_eq!(dealt_with, [(APP, "job", start())]);
     assert_eq!(host.looked_at(), [""; 0]);
-    // Who does not catch up is not asked.
-    let mut host =
-        Host { schedules: Schedules::default(), now: Moment { wall: start(), steady: Instant::now() }, is_ready: true };
-    host.follow(&[schedule("0 * * * *", |_| ())], Some(start() - 5 * HOUR));
-    assert_eq!(host.looked_at(), [""; 0]);
-    assert_eq!(host.schedules.dealt_with().count(), 0);
+    // Who does not catch up runs what was due just now, when another host began no run any more.
+    let handed = |since| {
+        let mut host = Host {
+            schedules: Schedules::default(),
+            now: Moment { wall: start() + Duration::from_secs(5), steady: Instant::now() },
+            is_ready: true,
+        };
+        host.follow(&[schedule("*/20 * * * *", |_| ())], Some(since));
+        assert_eq!(host.schedules.dealt_with().count(), 0);
+        host.looked_at()
+    };
+    let moment = Duration::from_millis(1);
+    assert_eq!(handed(start() - moment), ["run 0"]);
+    assert_eq!(handed(start()), [""; 0], "that one has run it");
+    assert_eq!(handed(start() - 20 * MINUTE - moment), ["left out 1 missed", "run 0"]);
+}
+
+#[test]
+fn what_is_put_off_is_left_to_the_next_host() {
+    let mut host = Host::with(schedule("*/10 * * * *", |schedule| schedule.jitter = 2 * MINUTE));
+    let put_off = |host: &Host| host.schedules.put_off(host.now.wall).map(|(.., seen)| seen).collect::<Vec<_>>();
+    assert_eq!((host.after(9 * MINUTE), put_off(&host)), (Vec::new(), Vec::new()));
+    assert_eq!((host.after(MINUTE), put_off(&host)), (Vec::new(), vec![start()]), "by chance");
+    assert_eq!((host.after(MINUTE), put_off(&host)), (vec!["run 10".to_owned()], Vec::new()));
+    let mut host = Host::with(schedule("* * * * *", |schedule| schedule.overlap = Overlap::Queue));
+    assert_eq!((host.after(MINUTE), put_off(&host)), (vec!["run 1".to_owned()], Vec::new()));
+    assert_eq!((host.after(MINUTE), put_off(&host).len()), (Vec::new(), 1), "behind the one before");
 }
 
 #[test]

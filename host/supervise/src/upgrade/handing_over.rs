@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use wasmhost_base::wire::{self, Descriptor, Wire, cut};
 
 use super::{
-    Departure, DepartureEnd, FromSuccessor, FromUpgrader, LetGo, Readiness, ToSuccessor, ToUpgrader, UpgradeOffer,
+    Departure, DepartureEnd, FromSuccessor, FromUpgrader, LetGo, Readiness, SteeredState, ToSuccessor, ToUpgrader,
+    UpgradeOffer,
 };
 use crate::control::ControlOrder;
 use crate::service_manager::ServiceManager;
@@ -43,7 +44,11 @@ const SIGNS_EVERY: Duration = Duration::from_millis(100);
 
 /// Carries out an upgrade on the connection of a command.
 pub(crate) async fn begin(upgraded: OnUpgrade, offer: UpgradeOffer, orders: mpsc::Sender<ControlOrder>) {
-    let (command, process) = match timeout(COMMAND_WITHIN, line_to_command(upgraded)).await {
+    let heard = tokio::select! {
+        heard = timeout(COMMAND_WITHIN, line_to_command(upgraded)) => heard,
+        () = offer.stops.notified() => return,
+    };
+    let (command, process) = match heard {
         Ok(Ok(heard)) => heard,
         Ok(Err(error)) => return tracing::debug!(%error, "a command for an upgrade has left"),
         Err(_) => return tracing::debug!("a command for an upgrade does not take its line"),
@@ -63,7 +68,7 @@ pub(crate) async fn begin(upgraded: OnUpgrade, offer: UpgradeOffer, orders: mpsc
             let orders = upgrade.orders.clone();
             drop(upgrade);
             // The primary looks what rests. It may have stopped.
-            let _ = orders.send(ControlOrder::UpgradeFailed).await;
+            let _ = orders.send(ControlOrder::UpgradeFailed(reason)).await;
         }
     }
 }
@@ -108,14 +113,17 @@ impl Upgrade {
         let failed = successor.readiness.failed.clone();
         self.order(ControlOrder::Yield { failed, agrees }).await?;
         let agreed = hears.await.map_err(|_| STOPS.to_owned()).and_then(|agreed| agreed);
-        if let Err(reason) = agreed {
-            successor.end();
-            return Err(reason);
-        }
+        let left = match agreed {
+            Ok(left) => SteeredState { schedules: Some(left), ..SteeredState::default() },
+            Err(reason) => {
+                successor.end();
+                return Err(reason);
+            }
+        };
         if self.offer.keeps_data {
-            self.leave_and_hand_over(successor).await
+            self.leave_and_hand_over(successor, &left).await
         } else {
-            self.hand_over_and_leave(successor).await
+            self.hand_over_and_leave(successor, &left).await
         }
     }
 
@@ -180,8 +188,10 @@ impl Upgrade {
     }
 
     /// Both serve for a moment, and then this host leaves.
-    async fn hand_over_and_leave(&self, mut successor: Successor) -> Result<Option<Wire>, String> {
-        if let Err(reason) = self.unless_stopped(successor.go(SERVES_WITHIN)).await.unwrap_or(Err(STOPS.to_owned())) {
+    async fn hand_over_and_leave(&self, mut successor: Successor, left: &SteeredState) -> Result<Option<Wire>, String> {
+        if let Err(reason) =
+            self.unless_stopped(successor.go(left, SERVES_WITHIN)).await.unwrap_or(Err(STOPS.to_owned()))
+        {
             successor.end();
             return Err(reason);
         }
@@ -198,7 +208,7 @@ impl Upgrade {
     }
 
     /// This host leaves, lets go of its data, and then the new one serves. If that one fails now, the old program is started again.
-    async fn leave_and_hand_over(&self, mut successor: Successor) -> Result<Option<Wire>, String> {
+    async fn leave_and_hand_over(&self, mut successor: Successor, left: &SteeredState) -> Result<Option<Wire>, String> {
         // Who asked may have left.
         let _ = self.command.try_send(&ToUpgrader::Drains, &[]);
         let ((gone, hears_gone), (tells, may_end)) = (oneshot::channel(), oneshot::channel());
@@ -210,14 +220,14 @@ impl Upgrade {
             return Ok(Some(successor.line));
         };
         let mut reason = None;
-        let went = self.unless_stopped(with_signs(&mut service_manager, successor.go(OPENS_WITHIN))).await;
+        let went = self.unless_stopped(with_signs(&mut service_manager, successor.go(left, OPENS_WITHIN))).await;
         let Some(went) = went else { return Ok(self.stop(&successor, tells)) };
         if let Err(failure) = went {
             tracing::error!(
                 "upgrade: the new program fails after this host has let go of its data; the old program is started again: {failure}"
             );
             successor.end();
-            successor = match with_signs(&mut service_manager, self.fall_back()).await {
+            successor = match with_signs(&mut service_manager, self.fall_back(left)).await {
                 Ok(successor) => successor,
                 Err(error) => {
                     tracing::error!("upgrade: the old program cannot be started again, and nobody serves: {error}");
@@ -260,11 +270,11 @@ impl Upgrade {
     }
 
     /// The old program once more, which serves.
-    async fn fall_back(&self) -> Result<Successor, String> {
+    async fn fall_back(&self, left: &SteeredState) -> Result<Successor, String> {
         let successor = self.successor(true).await?;
         // Opening the data may take long.
         let _ = self.command.try_send(&ToUpgrader::Drains, &[]);
-        successor.go(OPENS_WITHIN).await?;
+        successor.go(left, OPENS_WITHIN).await?;
         Ok(successor)
     }
 
@@ -300,9 +310,11 @@ impl Upgrade {
 }
 
 impl Successor {
-    /// Has it serve, and waits until it does.
-    async fn go(&self, within: Duration) -> Result<(), String> {
-        self.line.send(&ToSuccessor::Go, &[]).await.map_err(|error| format!("the new program has ended: {error}"))?;
+    /// Has it serve, with the schedules that are left, and waits until it does.
+    async fn go(&self, left: &SteeredState, within: Duration) -> Result<(), String> {
+        for word in [ToSuccessor::AllSockets(left.clone()), ToSuccessor::Go] {
+            self.line.send(&word, &[]).await.map_err(|error| format!("the new program has ended: {error}"))?;
+        }
         match timeout(within, self.line.receive::<FromSuccessor>()).await {
             Ok(Ok(Some((FromSuccessor::Serving, _)))) => Ok(()),
             Ok(Ok(Some((FromSuccessor::Failed(reason), _)))) => {

@@ -202,6 +202,9 @@ impl<C: Clone + PartialEq> Book<C> {
     ) -> Result<RolledBack, String> {
         let record = self.records.get_mut(&id).ok_or("there is no such app")?;
         let served = record.revision.as_ref().map(|served| served.number);
+        if record.has_vanished && record.failure.is_some() && to.is_none_or(|to| Some(to) == served) {
+            return Ok(self.take_up(id, now));
+        }
         if let Some(canary) = record.canary.take_if(|_| to.is_none() || to == served) {
             return Ok(self.give_up_canary(id, canary, now));
         }
@@ -226,6 +229,20 @@ impl<C: Clone + PartialEq> Book<C> {
         (record.app, record.next) = (app, record.next.take().filter(|_| record.load != Work::None));
         (record.revision, record.has_vanished, record.failure) = (Some(target), false, None);
         Ok(RolledBack { from, to, has_new_settings, workers: self.give_anew(id, now) })
+    }
+
+    /// What a worker had last is served again: nobody had the app when a new component came, which cannot be loaded.
+    fn take_up(&mut self, id: AppId, now: Instant) -> RolledBack {
+        let (mut number, mut has_new_settings) = (0, false);
+        if let Some(record) = self.records.get_mut(&id)
+            && let Some(revision) = &record.revision
+        {
+            let (app, latest) = (Arc::new(with_routes_of(&revision.app, &record.app)), Arc::clone(record.latest()));
+            (number, has_new_settings) = (revision.number, compare(&record.app, &app) != Change::None);
+            (record.app, record.next, record.set_aside) = (app, None, Some(latest));
+            (record.has_vanished, record.failure) = (false, None);
+        }
+        RolledBack { from: number, to: number, has_new_settings, workers: self.give_anew(id, now) }
     }
 
     /// A new revision gets no requests any more. (Its file is as it was when it was loaded: a reload that finds it so does not load it
@@ -302,6 +319,7 @@ impl<C: Clone + PartialEq> Book<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apps::AppAnswer;
     use wasmhost_config::RollbackRules;
     use wasmhost_sandbox::LoadError;
 
@@ -590,6 +608,29 @@ mod tests {
         assert_eq!(shown(&book), [(1, "served"), (2, "kept")]);
         book.wants(ONE, APP, now);
         assert_eq!((load(&mut book, "c"), served(&book)), (Some(1), (3, "c")));
+    }
+
+    #[test]
+    fn what_an_app_had_before_it_slept_is_gone_back_to_when_its_new_component_cannot_be_loaded() {
+        let (mut book, now) = book(&["a", "b"]);
+        for worker in [ONE, TWO] {
+            book.asleep(worker, APP);
+        }
+        book.renew(APP, Some(app("bad", "/new")));
+        book.wants(ONE, APP, now);
+        let (id, with) = book.next_load().expect("a load");
+        let error = LoadError { file: "bad".to_owned(), reason: "broken".to_owned(), hint: String::new() };
+        book.failed(id, &with, error, now);
+        assert!(matches!(book.wants(TWO, APP, now), AppAnswer::Refused(_)));
+        let back = book.roll_back(APP, None, now).expect("it goes back");
+        assert_eq!(back, RolledBack { from: 2, to: 2, has_new_settings: true, workers: vec![ONE, TWO] });
+        let (id, _, which, code) = book.next_opening().expect("its code is opened");
+        assert_eq!((code, which.number()), ("b", 2));
+        assert_eq!(book.opened(id, which, Ok(None), now).to, [ONE, TWO]);
+        let record = book.get(APP).expect("an app");
+        assert_eq!((&*record.app().routes[0], &*record.latest().component.to_string_lossy()), ("/new", "bad"));
+        assert!(!record.serves_latest() && record.failure().is_none());
+        assert!(book.roll_back(APP, Some(2), now).is_err(), "it is served now");
     }
 
     #[test]
