@@ -1,10 +1,15 @@
 //! `wasmhost restart`: workers are replaced one after another, and no client loses a request.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use h2::Reason;
 use serde_json::Value;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
+use crate::support::http2::{Asked, Http2};
+use crate::support::tls::{Authority, TlsClient, VERSIONS};
 use crate::support::{
     Connection, Finished, Runtime, Server, TestResult, command, eventually, get, guest, message, under_load,
 };
@@ -54,6 +59,87 @@ fn no_request_on_new_or_kept_connections_fails_while_workers_are_replaced() -> T
             "{kind}"
         );
     }
+    Ok(())
+}
+
+/// Over TLS, with HTTP/1.1 and HTTP/2, to an app of workers that take connections and one of a group.
+#[test]
+fn no_request_over_tls_or_to_a_group_fails_while_workers_are_replaced_and_their_number_changes() -> TestResult {
+    let (runtime, authority) = (Runtime::new()?, Authority::new());
+    let apps =
+        app("front", "hello.wasm", "front.test/*", "") + &app("apart", "hello.wasm", "apart.test/*", "group = \"a\"");
+    let folder = Folder::new(&format!("worker-kind = \"process\"\n{apps}"))?;
+    let files = authority.server(folder.path(), "site", &["front.test", "apart.test"], 30).flags();
+    let flags = [&["--workers-max", "4"], &files.each_ref().map(String::as_str)[..]].concat();
+    let server = Server::spawn(runtime.of_host(folder.command(&flags)));
+    let (address, config) = (server.address, authority.trusted(VERSIONS, None));
+    let (is_over, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+    let http1 = |host: &str, keeps: bool| -> std::io::Result<()> {
+        let mut client = None;
+        while !is_over.load(Relaxed) {
+            let mut open = match client.take().filter(|_| keeps) {
+                Some(open) => open,
+                None => TlsClient::open(address, &config, host)?,
+            };
+            let answer = open.ask(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
+            assert_eq!((answer.status, answer.text()), (200, "Hello, World!".to_owned()), "{host}");
+            answers.fetch_add(1, Relaxed);
+            client = (answer.header("connection") != Some("close")).then_some(open);
+        }
+        Ok(())
+    };
+    let http2 = |host: &str| -> std::io::Result<()> {
+        let open = || Http2::open_tls(address, ClientConfig::clone(&config), host);
+        let mut client = open()?;
+        while !is_over.load(Relaxed) {
+            match client.ask(Asked { authority: Some(host.to_owned()), ..Asked::get("/") }) {
+                Ok(answer) => {
+                    assert_eq!((answer.status, answer.text()), (200, "Hello, World!".to_owned()), "{host}");
+                    answers.fetch_add(1, Relaxed);
+                }
+                // The server has not taken it (RFC 9113, section 6.8).
+                Err(error) if error.reason() == Some(Reason::NO_ERROR) => client = open()?,
+                Err(error) => return Err(std::io::Error::other(error)),
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> TestResult {
+        let mut clients = Vec::new();
+        for host in ["front.test", "apart.test"] {
+            assert_eq!(
+                TlsClient::open(address, &config, host)?
+                    .ask(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?
+                    .status,
+                200
+            );
+            clients.push(scope.spawn(move || http1(host, true)));
+            clients.push(scope.spawn(move || http1(host, false)));
+            clients.push(scope.spawn(move || http2(host)));
+        }
+        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for words in [
+                &["restart"][..],
+                &["scale", "4"],
+                &["restart"],
+                &["scale", "1"],
+                &["scale", "2", "--group", "a"],
+                &["reload"],
+            ] {
+                let done = runtime.ask(words);
+                assert_eq!(done.code, Some(0), "{words:?}: {}", done.stderr);
+            }
+        }));
+        is_over.store(true, Relaxed);
+        for client in clients {
+            client.join().map_err(|_| "a request failed")??;
+        }
+        changed.map_err(|_| "a command failed")?;
+        Ok(())
+    })?;
+    assert!(answers.load(Relaxed) > 100, "{answers:?}");
+    let crashes = server.records(|record| message(record) == "exit" && record["voluntary"] == false);
+    assert_eq!(crashes.len(), 0, "{crashes:?}");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::capabilities::{VERSION, reader, value};
 use crate::groups::memory_of;
 use crate::support::apps::{Folder, app, ask_until_loaded, reload};
+use crate::support::collector::Collector;
 use crate::support::server::words_of;
 use crate::support::{Connection, Server, TestResult, command, eventually, run};
 
@@ -79,7 +80,9 @@ fn guests_get_their_secrets_and_nothing_that_the_host_writes_has_them() -> TestR
             app("b", config, "b.test/*", &format!("{SECRETS}\nconfig = {{ VARIABLE = \"own\" }}"))
         );
         let folder = folder(&text)?;
-        let flags = ["--log-level", "trace", "--access-log"];
+        let collector = Collector::start();
+        let url = collector.url();
+        let flags = ["--log-level", "trace", "--access-log", "--otlp", &url, "--trace-sample", "100%"];
         let mut serve = with_secrets(&folder, folder.command(&flags));
         serve.env_remove("WASMHOST_WORKER_KIND");
         let server = Server::spawn(serve);
@@ -125,6 +128,12 @@ fn guests_get_their_secrets_and_nothing_that_the_host_writes_has_them() -> TestR
             assert!(log.contains(word), "{kind}: there is nothing to look at: {word}");
         }
         assert_hidden("the log", &log);
+        // (Spans are sent at last at the end.)
+        let spans = collector.wait("the fault", |spans| spans.iter().any(|got| format!("{got:?}").contains("trap")));
+        assert_hidden("the traces", &format!("{spans:?}"));
+        for page in ["/", "/events"] {
+            assert_hidden(page, &server.admin(page).text());
+        }
         assert_hidden("/status", &server.admin("/status").text());
         assert_hidden("/metrics", &server.admin("/metrics").text());
         for pid in server.pids() {
