@@ -11,10 +11,14 @@ use serde_json::{Value, json};
 
 use crate::javascript::{FIRST_START_CEILING, serve};
 use crate::support::apps::{Folder, app, ask, reload, status_of};
+use crate::support::redis::RedisServer;
 use crate::support::{
     Connection, Response, Server, TestResult, command, eventually, eventually_within, facility, get, message, request,
     run,
 };
+
+/// Of the server that has stores.
+const PASSWORD: &str = "crocus-2468";
 
 /// What the application is granted.
 const GRANTS: [&str; 4] = ["--store", "values", "--store", "SECOND"];
@@ -25,6 +29,38 @@ fn workers(data: &Path, flags: &[&str]) -> Server {
     let data = data.join("state");
     let data = ["--data-dir", data.to_str().expect("a path in UTF-8")];
     serve("workers.wasm", &[&data, GRANTS.as_slice(), flags].concat())
+}
+
+/// Where the application's stores are: in a file, or in a server.
+struct StorePlace {
+    folder: Folder,
+    redis: Option<RedisServer>,
+}
+
+impl StorePlace {
+    fn all() -> std::io::Result<[Self; 2]> {
+        let redis = RedisServer::start(PASSWORD)?;
+        let component = facility::javascript().join("workers.wasm");
+        let grants = "isolation = \"worker\"\nstores = [\"values=links\"]";
+        let in_a_server = Folder::new(&format!(
+            "data-dir = \"state\"\n[[store]]\nname = \"links\"\nbackend = \"redis://127.0.0.1:{}/1\"\npassword = \"file:key\"\n{}",
+            redis.port,
+            app("workers", component.to_str().expect("a path in UTF-8"), "*", grants)
+        ))?;
+        std::fs::write(in_a_server.path().join("key"), PASSWORD)?;
+        Ok([Self { folder: Folder::new("")?, redis: None }, Self { folder: in_a_server, redis: Some(redis) }])
+    }
+
+    /// Serves the application with them.
+    fn serve(&self) -> Server {
+        if self.redis.is_none() {
+            return workers(self.folder.path(), &[]);
+        }
+        let server = self.folder.serve(&[]);
+        let is_loaded = || get(server.address, "/kv/get?key=none").status == 200;
+        eventually_within(FIRST_START_CEILING, "the application is loaded", is_loaded);
+        server
+    }
 }
 
 /// A text within a query.
@@ -73,10 +109,13 @@ impl App {
     }
 }
 
-#[test(needs(Javascript))]
+#[test(needs(Javascript, Redis))]
 fn values_have_forms_metadata_and_an_expiry_and_survive_a_restart() -> TestResult {
-    let data = tempfile::tempdir()?;
-    let server = workers(data.path(), &[]);
+    StorePlace::all()?.iter().try_for_each(values_survive_a_restart)
+}
+
+fn values_survive_a_restart(place: &StorePlace) -> TestResult {
+    let server = place.serve();
     let app = App(server.address);
     assert_eq!(app.get("none", "text").text(), "null");
     app.has_put("text", "ä€😀".as_bytes(), &Value::Null);
@@ -111,7 +150,7 @@ fn values_have_forms_metadata_and_an_expiry_and_survive_a_restart() -> TestResul
     assert!(left.is_some_and(|left| (3_500..=3_601).contains(&left)), "{listed}");
 
     drop(server);
-    let server = workers(data.path(), &[]);
+    let server = place.serve();
     let app = App(server.address);
     let entry = app.json(&path("/kv/entry", &[("key", "kept")]));
     assert_eq!(entry, json!({"value": "3", "metadata": "m", "cacheStatus": null}));
@@ -120,10 +159,13 @@ fn values_have_forms_metadata_and_an_expiry_and_survive_a_restart() -> TestResul
     Ok(())
 }
 
-#[test(needs(Javascript))]
+#[test(needs(Javascript, Redis))]
 fn lists_come_in_pages_in_the_order_of_bytes() -> TestResult {
-    let data = tempfile::tempdir()?;
-    let server = workers(data.path(), &[]);
+    StorePlace::all()?.iter().try_for_each(lists_come_in_order)
+}
+
+fn lists_come_in_order(place: &StorePlace) -> TestResult {
+    let server = place.serve();
     let app = App(server.address);
     let names = ["a", "b/1", "b/2", "b/ä", "b/\u{ffff}", "b/😀", "c"];
     for name in names.iter().rev() {
@@ -151,8 +193,9 @@ fn lists_come_in_pages_in_the_order_of_bytes() -> TestResult {
     assert_eq!(app.list(&json!({"prefix": "d"})), json!({"keys": [], "list_complete": true, "cacheStatus": null}));
     // A key that others have set, so long that there can be no metadata of it.
     let long = "z".repeat(1_024);
+    let store = if place.redis.is_some() { "links" } else { "workers/values" };
     let mut put = command();
-    put.arg("kv").arg("--data-dir").arg(data.path().join("state")).args(["put", "workers/values", &long, "v"]);
+    put.arg("kv").arg("--data-dir").arg(place.folder.path().join("state")).args(["put", store, &long, "v"]);
     let put = run(put);
     assert_eq!(put.code, Some(0), "{}", put.stderr);
     let listed = app.list(&json!({"prefix": "z"}));

@@ -218,7 +218,7 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
     // Everything that waits or measures takes `Instant`, which no step of the clock moves. The others: the age of cache
     // entries, how long a component has not changed, and of what npm has installed, the `Date` of an answer (hyper has its own), certificates of a test,
     // times of log lines and events, and when the file of a socket was made, which is compared for equality only.
-    const DATES: [&str; 35] = [
+    const DATES: [&str; 37] = [
         // When events happened, and the lines of the log around them.
         "supervise/src/events.rs",
         "supervise/src/admin/event_details.rs",
@@ -237,6 +237,8 @@ fn only_dates_are_read_from_the_clock_that_can_be_set() -> TestResult {
         "supervise/src/schedules.rs",
         "supervise/src/schedules/job.rs",
         "supervise/src/schedules/tests.rs",
+        "supervise/src/primary/scheduled.rs",
+        "supervise/src/upgrade.rs",
         // When certificates end.
         "config/src/tls.rs",
         "src/commands/config.rs",

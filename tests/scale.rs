@@ -35,14 +35,16 @@ fn samples(server: &Server, name: &str) -> Vec<u64> {
     of_it.filter_map(|line| line.rsplit(' ').next()?.trim_end_matches(".0").parse().ok()).collect()
 }
 
+/// What the number becomes.
+const ROUND: [u64; 4] = [4, 1, 3, 2];
+
 #[test]
 fn no_request_on_new_or_kept_connections_fails_while_the_number_of_workers_changes() -> TestResult {
     for kind in ["thread", "process"] {
         let runtime = Runtime::new()?;
         let server = host(&runtime, "hello.wasm", &["--worker-kind", kind, "--workers", "2", "--workers-max", "4"]);
         let answered = under_load(server.address, || {
-            // A hundred times.
-            for workers in [4, 1, 3, 2].repeat(25) {
+            for workers in ROUND.repeat(25) {
                 let before = present(&server).len();
                 let scaled = runtime.ask(&["scale", &workers.to_string(), "--json"]);
                 assert_eq!(scaled.code, Some(0), "{kind}: {}", scaled.stderr);
@@ -68,7 +70,9 @@ fn no_request_on_new_or_kept_connections_fails_while_the_number_of_workers_chang
         let events = events.stdout.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?;
         let scales: Vec<_> =
             events.iter().filter(|event| event["event"] == "scale").map(|event| &event["workers"]).collect();
-        assert_eq!(scales, [4, 1, 3, 2], "{kind}");
+        // (The first may have made room for later events.)
+        assert!(scales.len() > 40, "{kind}: {scales:?}");
+        assert_eq!(scales, ROUND.repeat(25)[100 - scales.len()..], "{kind}");
     }
     Ok(())
 }

@@ -8,12 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::programs::program;
 use crate::support::apps::{Folder, app, ask, ask_until_loaded, reload};
-use crate::support::facility;
 use crate::support::server::signal;
 use crate::support::{Connection, Response, Server, TestResult, command, eventually, get, guest, message, run};
-use crate::table::{build, copy};
 
 /// Guests that ask stores what the path says: of wasi 0.2 and 0.3.
 pub const GUESTS: [&str; 2] = ["stores.wasm", "stores-p3.wasm"];
@@ -31,13 +28,18 @@ pub fn serve(component: &str, data: &Path, kind: &str, more: &[&str]) -> Server 
 }
 
 /// A host in which nothing is stored yet.
-struct Stored {
-    server: Server,
+pub struct Stored {
+    /// The host.
+    pub server: Server,
     _data: tempfile::TempDir,
 }
 
 impl Stored {
-    fn new(component: &str, kind: &str, more: &[&str]) -> std::io::Result<Self> {
+    /// Serves a guest with workers of this kind.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(component: &str, kind: &str, more: &[&str]) -> std::io::Result<Self> {
         let data = private()?;
         Ok(Self { server: serve(component, data.path(), kind, more), _data: data })
     }
@@ -188,31 +190,6 @@ fn a_guest_of_wasi_0_3_has_stores_on_threads() -> TestResult {
 #[test]
 fn a_guest_of_wasi_0_3_has_stores_on_processes() -> TestResult {
     hold_contract(GUESTS[1], "process")
-}
-
-#[test(needs(Toolchains))]
-fn a_guest_in_python_has_stores() -> TestResult {
-    let toolchains = facility::toolchains();
-    let work = tempfile::tempdir()?;
-    let mut new = command();
-    assert!(new.args(["new", "keys", "--lang", "python"]).current_dir(work.path()).status()?.success());
-    let folder = work.path().join("keys");
-    copy(&program("keys"), &folder, "keys")?;
-    build(&toolchains, &folder)?;
-    let component = folder.join("keys.wasm");
-    let component = component.to_str().ok_or("a path in UTF-8")?;
-    // Compiled once, for both.
-    let compiled = work.path().join("keys.cwasm");
-    let mut compile = command();
-    assert!(compile.args(["compile", component, "--compile-timeout", "10m", "-o"]).arg(&compiled).status()?.success());
-    for kind in KINDS {
-        let host = Stored::new(compiled.to_str().ok_or("a path in UTF-8")?, kind, &[])?;
-        for (what, check) in CONTRACT {
-            eprintln!("Python, {kind}: {what}");
-            check(&|path| get(host.server.address, &format!("/draft2/{path}")));
-        }
-    }
-    Ok(())
 }
 
 #[test]

@@ -2,13 +2,19 @@
 //! while it is away.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::groups::memory_of;
-use crate::stores::{DRAFTS, GUESTS, holds_contract, increment, increments, said};
+use crate::programs::program;
+use crate::stores::{DRAFTS, GUESTS, Stored, holds_contract, increment, increments, said};
 use crate::support::apps::{Folder, app, reload};
 use crate::support::redis::RedisServer;
 use crate::support::server::words_of;
-use crate::support::{Server, TestResult, command, eventually, get, run};
+use crate::support::{Server, TestResult, command, eventually, eventually_within, facility, get, run};
+use crate::table::{build, copy};
+
+/// How long a guest of a language may take to compile on a busy machine.
+const COMPILATION_CEILING: Duration = Duration::from_secs(120);
 
 /// It could be found in a text.
 const PASSWORD: &str = "crocus-2468";
@@ -29,9 +35,26 @@ fn folder(text: &str) -> std::io::Result<Folder> {
 }
 
 fn serve(folder: &Folder, flags: &[&str]) -> Server {
+    serve_guest_of(DRAFTS[0], folder, flags)
+}
+
+/// The same of a guest that knows this version of the interface.
+fn serve_guest_of(draft: &str, folder: &Folder, flags: &[&str]) -> Server {
     let server = folder.serve(flags);
-    eventually("the app is loaded and its store is there", || get(server.address, "/draft/exists?key=a").status == 200);
+    let is_there = || get(server.address, &format!("/{draft}/exists?key=a")).status == 200;
+    eventually_within(COMPILATION_CEILING, "the app is loaded and its store is there", is_there);
     server
+}
+
+/// The contract of a guest that knows this version, whose store is in a server.
+fn holds_contract_in_a_server(component: &str, kind: &str, draft: &str) -> TestResult {
+    eprintln!("{component}, {kind}, in a server");
+    let redis = RedisServer::start(PASSWORD)?;
+    let folder = folder(&settings(component, kind, redis.port, ""))?;
+    let server = serve_guest_of(draft, &folder, &[]);
+    holds_contract(&server, draft);
+    assert!(redis.cli(&["-n", "1", "keys", "*"]).contains("{wasmhost:links}:rows"), "it is there, and nowhere else");
+    Ok(())
 }
 
 #[test(needs(Redis))]
@@ -40,16 +63,32 @@ fn guests_have_stores_in_a_server() -> TestResult {
         [(GUESTS[0], "thread"), (GUESTS[1], "thread"), (GUESTS[0], "process"), (GUESTS[1], "process")]
     {
         for draft in DRAFTS {
-            eprintln!("{component}, {kind}");
-            let redis = RedisServer::start(PASSWORD)?;
-            let folder = folder(&settings(component, kind, redis.port, ""))?;
-            let server = serve(&folder, &[]);
-            holds_contract(&server, draft);
-            assert!(
-                redis.cli(&["-n", "1", "keys", "*"]).contains("{wasmhost:links}:rows"),
-                "it is there, and nowhere else"
-            );
+            holds_contract_in_a_server(component, kind, draft)?;
         }
+    }
+    Ok(())
+}
+
+#[test(needs(Toolchains, Redis))]
+fn a_guest_in_python_has_stores_in_a_file_and_in_a_server() -> TestResult {
+    let toolchains = facility::toolchains();
+    let work = tempfile::tempdir()?;
+    let mut new = command();
+    assert!(new.args(["new", "keys", "--lang", "python"]).current_dir(work.path()).status()?.success());
+    let folder = work.path().join("keys");
+    copy(&program("keys"), &folder, "keys")?;
+    build(&toolchains, &folder)?;
+    let component = folder.join("keys.wasm");
+    let component = component.to_str().ok_or("a path in UTF-8")?;
+    // Compiled once, for all.
+    let compiled = work.path().join("keys.cwasm");
+    let mut compile = command();
+    assert!(compile.args(["compile", component, "--compile-timeout", "10m", "-o"]).arg(&compiled).status()?.success());
+    for kind in ["thread", "process"] {
+        let host = Stored::new(compiled.to_str().ok_or("a path in UTF-8")?, kind, &[])?;
+        eprintln!("Python, {kind}");
+        holds_contract(&host.server, DRAFTS[1]);
+        holds_contract_in_a_server(compiled.to_str().ok_or("a path in UTF-8")?, kind, DRAFTS[1])?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::engine::{BATCH, Engine, META, TransactionError};
 use crate::error::StoreError;
 use crate::operation::{Operation, StoreQuota, StoreUsage};
 use crate::read::{StorePlace, usage};
-use crate::room::{QuestionRoom, Unanswered};
+use crate::room::{QuestionRoom, WaitingQuestions};
 use crate::write::Writing;
 
 /// On a full disk, guests can have as many fail as they like.
@@ -44,7 +44,7 @@ pub(crate) struct Granted {
     pub(crate) name: String,
     pub(crate) number: u32,
     pub(crate) quota: StoreQuota,
-    pub(crate) unanswered: Arc<Unanswered>,
+    pub(crate) unanswered: Arc<WaitingQuestions>,
     /// What it holds, as of the last transaction: for those who must not wait for the disk.
     usage: Mutex<StoreUsage>,
 }
@@ -99,7 +99,7 @@ pub(crate) struct SharedStores {
     pub(crate) engine: Engine,
     pub(crate) clock: WallClock,
     pub(crate) grants: GrantedStores,
-    pub(crate) unanswered: Arc<Unanswered>,
+    pub(crate) unanswered: Arc<WaitingQuestions>,
 }
 
 impl SharedStores {

@@ -15,7 +15,7 @@ use crate::backend::KeyValue;
 use crate::codec::{Messages, put_question, reply};
 use crate::error::StoreError;
 use crate::operation::{NAME_BYTES_MAX, Operation, StoreQuota};
-use crate::room::{QuestionRoom, Unanswered};
+use crate::room::{QuestionRoom, WaitingQuestions};
 
 /// Questions of one process that have no answer yet; more are refused.
 pub(crate) const ASKED_MAX: usize = 512;
@@ -48,12 +48,12 @@ pub struct Remote {
 /// The questions that have no answer yet.
 #[derive(Default)]
 struct UnansweredByStore {
-    all: Arc<Unanswered>,
-    stores: Mutex<HashMap<String, Arc<Unanswered>>>,
+    all: Arc<WaitingQuestions>,
+    stores: Mutex<HashMap<String, Arc<WaitingQuestions>>>,
 }
 
 impl UnansweredByStore {
-    fn of(&self, store: &str) -> Arc<Unanswered> {
+    fn of(&self, store: &str) -> Arc<WaitingQuestions> {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = stores.get(store) {
             return Arc::clone(known);

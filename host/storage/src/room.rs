@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::asked::Answered;
 use crate::error::StoreError;
 use crate::operation::{Operation, StoreQuota};
 
@@ -19,12 +18,12 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// How many questions have no answer yet, and their bytes: of a store, or of all.
 #[derive(Debug, Default)]
-pub(crate) struct Unanswered {
+pub(crate) struct WaitingQuestions {
     questions: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-impl Unanswered {
+impl WaitingQuestions {
     fn add(&self, bytes: usize) -> (usize, usize) {
         (self.questions.fetch_add(1, Relaxed), self.bytes.fetch_add(bytes, Relaxed))
     }
@@ -37,8 +36,8 @@ impl Unanswered {
 
 /// The room of a question, until it is dropped.
 pub(crate) struct QuestionRoom {
-    of_store: Arc<Unanswered>,
-    of_all: Arc<Unanswered>,
+    of_store: Arc<WaitingQuestions>,
+    of_all: Arc<WaitingQuestions>,
     bytes: usize,
 }
 
@@ -48,7 +47,7 @@ impl QuestionRoom {
     /// # Errors
     /// `Busy` when there is no room.
     pub(crate) fn take(
-        (of_store, of_all): (&Arc<Unanswered>, &Arc<Unanswered>),
+        (of_store, of_all): (&Arc<WaitingQuestions>, &Arc<WaitingQuestions>),
         bytes: usize,
         max: usize,
     ) -> Result<Self, StoreError> {
@@ -102,11 +101,10 @@ impl AnswersRoom {
 }
 
 impl AnswerRoom {
-    /// Keeps what the answer needs, and gives back the rest.
-    pub(crate) fn shrink(self, answered: &Answered) -> Option<Self> {
-        let kib = answered.as_ref().map_or(0, |reply| kib(reply.bytes()));
+    /// Keeps what an answer of so many bytes needs, and gives back the rest.
+    pub(crate) fn shrink(self, bytes: usize) -> Option<Self> {
         let Self(mut permit) = self;
-        let needed = usize::try_from(kib).unwrap_or(usize::MAX).min(permit.num_permits());
+        let needed = usize::try_from(kib(bytes)).unwrap_or(usize::MAX).min(permit.num_permits());
         permit.split(needed).map(Self)
     }
 }
@@ -122,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_store_that_takes_what_it_can_leaves_room_for_others() {
-        let [all, greedy, other] = [(); 3].map(|()| Arc::<Unanswered>::default());
+        let [all, greedy, other] = [(); 3].map(|()| Arc::<WaitingQuestions>::default());
         let take = |store, bytes| QuestionRoom::take((store, &all), bytes, 1_000);
         let questions: Vec<_> = std::iter::from_fn(|| take(&greedy, 1).ok()).collect();
         assert_eq!(questions.len(), OF_STORE_MAX);
@@ -144,13 +142,13 @@ mod tests {
         let room = answers.take(&get(1), &quota).await.expect("an answer that may be long");
         assert_eq!(free(), all - (VALUE_BYTES_MAX >> 10));
         let stored = Stored { value: vec![0; 3_000], version: 1, expires_at: None };
-        let kept = room.shrink(&Ok(Reply::Values(vec![Some(stored)])));
+        let kept = room.shrink(Reply::Values(vec![Some(stored)]).bytes());
         assert_eq!(free(), all - 3);
         drop(kept);
         assert_eq!(free(), all);
         assert!(answers.take(&Operation::Usage, &quota).await.is_none());
         let room = answers.take(&get(1_000), &quota).await.expect("an answer that may be long");
-        assert!(room.shrink(&Err(StoreError::Unavailable)).is_none());
+        assert!(room.shrink(0).is_none());
         assert_eq!(free(), all);
     }
 }

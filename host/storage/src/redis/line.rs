@@ -179,7 +179,7 @@ async fn ask(mut connection: MultiplexedConnection, shared: Arc<ServerShared>, q
     match answer {
         Ok(told) => {
             drop(room);
-            let answer_room = answer_room.and_then(|room| room.shrink(&told));
+            let answer_room = answer_room.and_then(|room| room.shrink(told.as_ref().map_or(0, Reply::bytes)));
             asked.tell_with(told, answer_room);
             QuestionFate::Answered
         }

@@ -8,20 +8,20 @@ use super::command::StoreKeys;
 use crate::committer::WallClock;
 use crate::error::StoreError;
 use crate::operation::StoreQuota;
-use crate::room::{AnswersRoom, Unanswered};
+use crate::room::{AnswersRoom, WaitingQuestions};
 
 /// A store that may be asked.
 #[derive(Debug)]
 pub(super) struct GrantedStore {
     pub(super) keys: StoreKeys,
     pub(super) quota: StoreQuota,
-    pub(super) unanswered: Arc<Unanswered>,
+    pub(super) unanswered: Arc<WaitingQuestions>,
 }
 
 /// What the handles and the line have in common.
 pub(super) struct ServerShared {
     pub(super) grants: RwLock<HashMap<String, Arc<GrantedStore>>>,
-    pub(super) unanswered: Arc<Unanswered>,
+    pub(super) unanswered: Arc<WaitingQuestions>,
     pub(super) answers: AnswersRoom,
     pub(super) prefix: String,
     pub(super) patience: Duration,

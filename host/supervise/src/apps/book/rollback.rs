@@ -319,7 +319,6 @@ impl<C: Clone + PartialEq> Book<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apps::AppAnswer;
     use wasmhost_config::RollbackRules;
     use wasmhost_sandbox::LoadError;
 
@@ -621,7 +620,7 @@ mod tests {
         let (id, with) = book.next_load().expect("a load");
         let error = LoadError { file: "bad".to_owned(), reason: "broken".to_owned(), hint: String::new() };
         book.failed(id, &with, error, now);
-        assert!(matches!(book.wants(TWO, APP, now), AppAnswer::Refused(_)));
+        assert!(format!("{:?}", book.wants(TWO, APP, now)).starts_with("Refused"));
         let back = book.roll_back(APP, None, now).expect("it goes back");
         assert_eq!(back, RolledBack { from: 2, to: 2, has_new_settings: true, workers: vec![ONE, TWO] });
         let (id, _, which, code) = book.next_opening().expect("its code is opened");
