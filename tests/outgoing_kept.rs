@@ -74,17 +74,23 @@ impl Upstream {
     }
 }
 
-/// A request's head and the part of the body that came with it; nothing at the end.
+/// A request, with its body unless it asks for an answer before that; nothing at the end.
 fn next_request(stream: &mut TcpStream) -> Option<String> {
-    let mut read = Vec::new();
-    while !read.windows(4).any(|end| end == b"\r\n\r\n") {
+    let mut read = String::new();
+    while !is_whole(&read) {
         let mut some = [0; 4096];
         match stream.read(&mut some) {
             Ok(0) | Err(_) => return None,
-            Ok(count) => read.extend(&some[..count]),
+            Ok(count) => read.push_str(&String::from_utf8_lossy(&some[..count])),
         }
     }
-    Some(String::from_utf8_lossy(&read).into_owned())
+    Some(read)
+}
+
+fn is_whole(read: &str) -> bool {
+    let Some((head, body)) = read.split_once("\r\n\r\n") else { return false };
+    let has = |field: &str| head.to_ascii_lowercase().contains(field);
+    head.contains(" /early ") || !has("transfer-encoding: chunked") || body.ends_with("0\r\n\r\n")
 }
 
 fn serve(mut stream: TcpStream, number: usize, seen: &Seen) -> Option<()> {
