@@ -10,7 +10,7 @@ use serde_json::Value;
 use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
 
 use crate::loading::compilations;
-use crate::support::{Connection, Server, TestResult, command, eventually_within, facility, get};
+use crate::support::{Connection, Runtime, Server, TestResult, command, eventually_within, facility, get, server};
 use crate::table::{FIRST_START_CEILING, copy, variables};
 
 const ASKED: u32 = 20;
@@ -295,5 +295,79 @@ fn a_trap_is_told_with_the_line_of_the_source_in_c_zig_and_rust() -> TestResult 
         let trace = record["trace"].as_str().unwrap_or_default();
         assert!(trace.contains(&format!("({source}:")) && trace.contains(to), "{language}: {record}");
     }
+    Ok(())
+}
+
+/// The blocks of a section of a document, in order: their languages and texts.
+fn blocks(document: &str, section: &str) -> Vec<(String, String)> {
+    let (_, behind) = document.split_once(&format!("\n## {section}\n")).expect("the section");
+    let text = behind.split("\n## ").next().unwrap_or(behind);
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    let parted = blocks.filter_map(|block| block.split_once('\n'));
+    parted.map(|(language, text)| (language.to_owned(), format!("{text}\n"))).collect()
+}
+
+/// What `docs/JAVASCRIPT.md` has a newcomer write and run.
+#[test(needs(Toolchains))]
+fn the_counter_of_the_document_counts_and_reports_as_it_says() -> TestResult {
+    let toolchains = facility::toolchains();
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/JAVASCRIPT.md"))?;
+    let blocks = blocks(&document, "A counter in a store, with a cron job");
+    let languages: Vec<&str> = blocks.iter().map(|(language, _)| language.as_str()).collect();
+    assert_eq!(languages, ["sh", "toml", "ts", "ts", "toml", "sh", "sh", "sh", "sh"]);
+    let text = |at: usize| blocks[at].1.as_str();
+    let runtime = Runtime::new()?;
+    let (work, variables) = (tempfile::tempdir()?, variables(&toolchains)?);
+    let folder = work.path().join("counter");
+    // Commands of the document, in this folder, with the program that is tested.
+    let bin = work.path().join("bin");
+    std::fs::create_dir(&bin)?;
+    std::os::unix::fs::symlink(server::binary(), bin.join("wasmhost"))?;
+    let runs = |commands: &str, folder: &Path| -> Result<String, Box<dyn std::error::Error>> {
+        let mut shell = runtime.of_host(server::prepared(Command::new("sh")));
+        shell.args(["-ec", commands]).current_dir(folder).envs(variables.clone()).stdin(Stdio::null());
+        let path = variables.iter().find_map(|(name, value)| (name == "PATH").then(|| value.clone()));
+        let path = path.or_else(|| std::env::var("PATH").ok()).unwrap_or_default();
+        let output = shell.env("PATH", format!("{}:{path}", bin.display())).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{commands}\n{said}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(said)
+    };
+    runs(text(0), work.path())?;
+    std::fs::write(folder.join("wrangler.toml"), text(1))?;
+    let types = folder.join("src/wasmhost.d.ts");
+    let template = std::fs::read_to_string(&types)?;
+    let begin = template.find("interface Env {").ok_or("the interface")?;
+    let end = begin + template[begin..].find("}\n").ok_or("its end")? + 2;
+    std::fs::write(&types, format!("{}{}{}", &template[..begin], text(2), &template[end..]))?;
+    std::fs::write(folder.join("src/index.ts"), text(3))?;
+    std::fs::write(folder.join("wasmhost.toml"), text(4))?;
+    assert_eq!(text(5), "wasmhost dev\n");
+    // Those of production, whose last command is the host.
+    let (builds, serves) = text(8).split_once("wasmhost serve ").ok_or("the host")?;
+    runs(builds, &folder)?;
+    runs("npm run check", &folder)?;
+    let mut serve = command();
+    serve.arg("serve").args(serves.split_whitespace()).current_dir(&folder);
+    serve.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    let host = Server::spawn(runtime.of_host(serve));
+    // What is asked, and what the document says that comes of it. (A report's time and paths are others.)
+    let asked: Vec<(&str, &str)> = text(6).lines().filter_map(|line| line.split_once('#')).collect();
+    assert_eq!(asked.len(), 3);
+    let path_of = |line: &str| line.trim().rsplit_once(":8080").map(|(_, path)| path.to_owned()).unwrap_or_default();
+    for (line, expected) in &asked[..2] {
+        assert_eq!(get(host.address, &path_of(line)).text().trim(), expected.trim());
+    }
+    let mut by_hand = text(7).lines();
+    let (run, told) = by_hand.next().and_then(|line| line.split_once('#')).ok_or("the run")?;
+    let ran = runs(run, &folder)?;
+    let without_time =
+        |text: &str| text.split(' ').filter(|word| word.parse::<u64>().is_err()).collect::<Vec<_>>().join(" ");
+    assert_eq!(without_time(ran.trim()), without_time(told.trim()));
+    let report = get(host.address, &path_of(asked[2].0)).text();
+    assert!(report.ends_with(": 1 paths\n"), "{report}");
+    let listed = runs(by_hand.next().ok_or("the list")?, &folder)?;
+    assert!(listed.lines().any(|key| key == "/home") && listed.contains("report"), "{listed}");
+    assert_eq!(runs(by_hand.next().ok_or("the value")?, &folder)?.trim(), report.trim());
     Ok(())
 }
