@@ -11,7 +11,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use crate::shutdown::with_handed_over;
 use crate::support::tls::{Authority, TlsClient, VERSIONS};
-use crate::support::{Connection, Server, TestResult, eventually, facility, free_port, get, guest, run};
+use crate::support::{Connection, Server, TestResult, eventually, facility, free_address, get, guest, run};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/deploy");
 
@@ -287,7 +287,7 @@ impl Drop for Container {
 
 #[test(needs(Buildah))]
 fn a_container_with_nothing_else_in_it_serves() -> TestResult {
-    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let admin = free_address();
     let flags = ["--listen", "127.0.0.1:0", "--admin", &admin.to_string(), "--admin-host", "test", "--workers", "2"];
     let container = Container::start(&flags)?;
     assert_eq!(get(container.address, "/").text(), "Hello, World!");

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::wat::More;
-use crate::support::{CEILING, Connection, FAULTS, Server, free_port, get, request};
+use crate::support::{CEILING, Connection, FAULTS, Server, free_address, get, request};
 
 #[test]
 fn a_counter_in_the_guest_never_shows_what_another_worker_wrote() {
@@ -328,7 +328,7 @@ fn the_star_does_not_reach_loopback_by_address_or_by_name() {
 
 #[test]
 fn an_upstream_that_is_not_there_is_an_error_code_for_the_guest() {
-    let gone = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let gone = free_address();
     for component in FAULTS {
         let server = Server::start(component, &["--allow-host", "127.0.0.1"]);
         let response = get(server.address, &format!("/fetch?url=http://{gone}/"));

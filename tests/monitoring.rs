@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::support::collector::Collector;
-use crate::support::{Server, TestResult, eventually, free_port, get};
+use crate::support::{Server, TestResult, eventually, free_address, get};
 
 fn contrib(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../contrib").join(name)
@@ -40,7 +40,7 @@ impl Prometheus {
             .replace("wasmhost.rules.yml", rules.to_str().ok_or("a path in UTF-8")?);
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, configuration)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let address = free_address();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))

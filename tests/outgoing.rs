@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::isolation::{self, named};
 use crate::support::{
-    CEILING, Connection, FAULTS, Finished, Server, TestResult, command, eventually, free_port, get, guest, run,
+    CEILING, Connection, FAULTS, Finished, Server, TestResult, command, eventually, free_address, get, guest, run,
 };
 
 const KINDS: [&str; 2] = ["thread", "process"];
@@ -385,7 +385,7 @@ fn a_request_without_a_path_is_for_the_root() -> TestResult {
 #[test]
 fn a_request_that_was_never_transmitted_does_not_say_that_it_was() -> TestResult {
     let upstream = isolation::upstream();
-    let gone = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let gone = free_address();
     for kind in KINDS {
         // wasi 0.3 only: 0.2 has no such result.
         let server = Server::start("faults-p3.wasm", &["--allow-host", "127.0.0.1", "--worker-kind", kind]);

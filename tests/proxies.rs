@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::smuggling::{Row, table};
-use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, facility, free_port};
+use crate::support::{CEILING, Connection, FAULTS, Neighbours, Server, TestResult, eventually, facility, free_address};
 
 /// How long the first answer to a row is waited for, and how long another.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
@@ -125,7 +125,7 @@ impl Proxy {
     #[track_caller]
     pub fn start(kind: Kind, program: &str, upstream: SocketAddr) -> Result<Self, Box<dyn std::error::Error>> {
         let dir = tempfile::tempdir()?;
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let address = free_address();
         let file = dir.path().join("proxy.conf");
         std::fs::write(&file, kind.configuration(dir.path(), address, upstream))?;
         let mut command = Command::new(program);

@@ -1,13 +1,13 @@
 //! Traces of requests (`--otlp`): do they reach the collector, joined over apps and processes; whose word on sampling counts; and
 //! what does a collector cost that is slow, refuses or is not there?
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 
 use crate::support::apps::{Folder, app, ask_until_loaded};
 use crate::support::collector::{Collector, Got, Upstream, values};
 use crate::support::tls::Authority;
 use crate::support::{
-    Connection, FAULTS, Response, Server, TestResult, command, eventually, free_port, get, message, run,
+    Connection, FAULTS, Response, Server, TestResult, command, eventually, free_address, get, message, run,
 };
 
 /// Of a client: its trace, and its span.
@@ -295,7 +295,7 @@ fn unhindered(what: &str, url: &str, kind: &str, more: impl FnOnce(&Server)) {
 
 #[test]
 fn a_collector_that_is_not_there_or_refuses_or_says_nothing_hinders_no_request() -> TestResult {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let address = free_address();
     unhindered("not there", &format!("http://{address}"), "thread", |server| {
         let collector = Collector::at(TcpListener::bind(address).expect("the address is free"));
         assert_eq!(get(server.address, "/").status, 200);

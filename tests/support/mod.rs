@@ -28,7 +28,7 @@ pub use client::{Connection, Response, get, request};
 pub use control::Runtime;
 pub use load::{under_load, under_load_of};
 pub use neighbours::Neighbours;
-pub use ports::free_port;
+pub use ports::{free_address, free_port};
 pub use run::{Finished, run};
 pub use server::{Server, command, message};
 

@@ -1,7 +1,7 @@
 //! Ports for programs that bind them later.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// How many ports this process has looked at: none is given twice.
@@ -18,6 +18,12 @@ pub fn free_port() -> u16 {
     let first = std::process::id() % 1_000 * 10;
     let mut ports = (0..10_000).map(|_| 20_000 + (first + LOOKED_AT.fetch_add(1, Relaxed)) % 10_000);
     ports.find_map(|port| u16::try_from(port).ok().filter(|port| is_free(*port))).expect("a free port")
+}
+
+/// [`free_port`], on 127.0.0.1.
+#[track_caller]
+pub fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 /// Without IPv6, it is free on that.
